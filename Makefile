@@ -1,0 +1,81 @@
+# semollm: `make` builds build/semollm; `make demo` runs the main job; `make test` tests everything.
+
+BUILD  ?= build
+CC     ?= gcc
+CFLAGS ?= -O3 -march=native
+PREFIX ?= /usr/local
+
+PACKAGES = build-essential pkg-config git libsndfile1-dev libsoxr-dev libebur128-dev libzstd-dev libarchive-dev \
+  libxxhash-dev libjansson-dev libcyaml-dev libpcre2-dev libutf8proc-dev libkissfft-dev libdnnl-dev \
+  ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
+PACKAGES_CI = clang libomp-dev libclang-rt-14-dev clang-format
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp -MMD -MP $(SANITIZE)
+LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lpcre2-8 -lutf8proc \
+  -lkissfft-float -ldnnl -lpthread -lm
+
+# Lowest layer first; a layer's tests link against it and everything below.
+LAYERS = base kernels model data train eval
+sources = $(wildcard $(1)/*.c) $(wildcard $(1)/cpu/*.c)
+objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
+library = $(BUILD)/lib$(1).a
+
+below_base    = base
+below_kernels = kernels base
+below_model   = model kernels base
+below_data    = data kernels base
+below_train   = train model data kernels base
+below_eval    = eval train model data kernels base
+
+all: $(BUILD)/semollm
+
+$(BUILD)/semollm: $(BUILD)/semollm.o $(foreach l,$(below_eval),$(call library,$(l)))
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+define layer_rules
+$(call library,$(1)): $(call objects,$(1))
+	@rm -f $$@
+	ar rcs $$@ $$^
+
+$(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(foreach l,$(below_$(1)),$(call library,$(l)))
+	$$(CC) $$(ALL_CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS) -lcmocka
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
+
+TESTS = $(patsubst %.c,$(BUILD)/%,$(wildcard $(foreach l,$(LAYERS),tests/$(l)/test_*.c)))
+
+unit: $(TESTS)
+	tests/run.sh $(TESTS)
+
+deps:
+	@missing=; for p in $(PACKAGES) $(EXTRA_PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qy --no-install-recommends $$missing; fi
+
+asan:
+	$(MAKE) BUILD=$(BUILD)-asan CFLAGS="-O1 -g -march=native" \
+	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" unit
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+lint:
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build build-*
+
+install: all
+	install -D $(BUILD)/semollm $(DESTDIR)$(PREFIX)/bin/semollm
+
+.PHONY: all unit deps asan format lint clean install
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,31 @@
+/* Levels of pitch, speed and volume: where an utterance lies among those of its corpus (and gender,
+ * for pitch), by cut points at type-7 quantiles of a run's own training split (design, section 4). */
+#ifndef SEMOLLM_DATA_LEVELS_H
+#define SEMOLLM_DATA_LEVELS_H
+
+#include "data/manifest.h"
+
+typedef enum Cue { CUE_PITCH, CUE_SPEED, CUE_VOLUME, CUE_COUNT } Cue;
+extern const char *const CUE_NAMES[CUE_COUNT]; /* "pitch", "speed", "volume" */
+
+enum { LEVELS_MAX = 5, LEVEL_NONE = -1 };
+
+/* 0..count-1 from low to high; LEVEL_NONE where the feature is null. */
+typedef struct Levels {
+    int8_t level[CUE_COUNT];
+} Levels;
+
+typedef struct CutPoints CutPoints;
+
+/* `count` is 3 or 5. `chosen[i]` says whether utterance i belongs to the training split. */
+CutPoints *cut_points_fit(const Utterance *const *utterances, size_t n, int count, Error *err);
+Levels cut_points_apply(const CutPoints *cuts, const Utterance *utterance);
+json_t *cut_points_json(const CutPoints *cuts, Error *err);
+CutPoints *cut_points_parse(const json_t *json, const char *where, Error *err);
+void cut_points_print(const CutPoints *cuts, FILE *out); /* and where unknown gender used the cuts of all */
+void cut_points_free(CutPoints *cuts);
+
+const char *level_word(Cue cue, int level, int count);   /* "high", "very slow", ... */
+int level_of_word(Cue cue, const char *word, int count); /* LEVEL_NONE: not one */
+
+#endif

@@ -1,0 +1,36 @@
+/* A device: memory, an ordered stream of operations, scratch and the math threads. */
+#ifndef SEMOLLM_KERNELS_DEVICE_H
+#define SEMOLLM_KERNELS_DEVICE_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "kernels/tensor.h"
+
+typedef enum DeviceKind { DEVICE_CPU, DEVICE_CUDA } DeviceKind;
+
+typedef struct Device Device;
+
+/* `threads` <= 0: one per core this process may run on. Where the build has no CUDA device, asking
+ * for it is an error that says so. */
+Device *device_open(DeviceKind kind, int threads, Error *err);
+void device_close(Device *dev);
+
+DeviceKind device_kind(const Device *dev);
+DType device_dtype(const Device *dev); /* what activations and frozen weights are stored as: F32 on the CPU */
+
+/* 256-byte aligned, zeroed. */
+void *device_alloc(Device *dev, size_t bytes, Error *err);
+void device_free(Device *dev, void *memory);
+
+bool device_upload(Device *dev, void *to, const void *from_host, size_t bytes, Error *err);
+bool device_download(Device *dev, void *to_host, const void *from, size_t bytes, Error *err); /* waits */
+bool device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err);
+bool device_wait(Device *dev, Error *err);
+
+/* Scratch is one buffer per device, shared by the ops because they run in order. Reserving belongs
+ * to planning: it grows to the largest NAME_scratch(args) asked for. An op that needs more than was
+ * reserved fails. */
+bool device_reserve_scratch(Device *dev, size_t bytes, Error *err);
+
+#endif

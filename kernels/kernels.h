@@ -1,0 +1,9 @@
+/* What the models may include: views, the device, every operation. */
+#ifndef SEMOLLM_KERNELS_KERNELS_H
+#define SEMOLLM_KERNELS_KERNELS_H
+
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "kernels/tensor.h"
+
+#endif

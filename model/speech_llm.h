@@ -1,0 +1,142 @@
+/* The assembled model: WavLM → layer choice → adapter → decoder LLM with LoRA. It takes packed
+ * batches of waveforms and token ids and knows nothing of corpora or prompts. Everything it needs in
+ * a step is laid out by speech_llm_plan. */
+#ifndef SEMOLLM_MODEL_SPEECH_LLM_H
+#define SEMOLLM_MODEL_SPEECH_LLM_H
+
+#include "kernels/kernels.h"
+#include "model/params.h"
+
+enum { /* bits of LoraConfig.targets */
+       LORA_Q = 1,
+       LORA_K = 2,
+       LORA_V = 4,
+       LORA_O = 8,
+       LORA_GATE = 16,
+       LORA_UP = 32,
+       LORA_DOWN = 64,
+       LORA_ALL = 127
+};
+
+typedef struct LoraConfig {
+    int rank; /* 0: no LoRA */
+    float alpha, dropout;
+    bool rslora; /* scale alpha / √rank instead of alpha / rank */
+    unsigned targets;
+} LoraConfig;
+
+typedef enum LayerChoice { LAYERS_LAST, LAYERS_WEIGHTED } LayerChoice;
+typedef enum Toggle { TOGGLE_AUTO, TOGGLE_ON, TOGGLE_OFF } Toggle;
+
+typedef struct AdapterConfig {
+    int stack;   /* k frames to a row */
+    int hidden;  /* width of the MLP's hidden layer */
+    int prosody; /* side channels per frame: 0 none, 1 energy, 3 energy + f0 + voicing */
+    float prosody_scale;
+    float dropout; /* on the hidden layer, in training */
+    float noise;   /* sigma of Gaussian noise on the stacked features, in training */
+} AdapterConfig;
+
+typedef struct SpeechLlmConfig {
+    const char *encoder; /* folder; null: no speech (input: description) */
+    const char *llm;     /* folder */
+    LayerChoice layers;
+    Toggle normalize_waveform;
+    AdapterConfig adapter;
+    LoraConfig lora;
+    uint64_t seed; /* of initial weights, dropout and noise */
+} SpeechLlmConfig;
+
+typedef struct SpeechLlm SpeechLlm;
+
+SpeechLlm *speech_llm_open(Device *dev, const SpeechLlmConfig *config, Error *err);
+void speech_llm_close(SpeechLlm *model);
+
+Params *speech_llm_params(SpeechLlm *model);
+int64_t speech_llm_frames(const SpeechLlm *model, int64_t samples); /* 0 under the receptive field (400) */
+int64_t speech_llm_rows(const SpeechLlm *model, int64_t samples);   /* ⌈frames / k⌉ */
+int64_t speech_llm_feature_width(const SpeechLlm *model);           /* floats a frame: H, or states · H if weighted */
+int64_t speech_llm_max_positions(const SpeechLlm *model);
+int speech_llm_stop_ids(const SpeechLlm *model, const int32_t **ids); /* eos tokens of the folder */
+
+/* A packed batch, in host memory. */
+typedef struct SpeechBatch {
+    int count;                 /* samples */
+    const int64_t *wave_start; /* [count + 1] into wave, in samples */
+    const float *wave;         /* raw 16 kHz audio; null where features are given */
+    const float *features;     /* encoder output cached by speech_llm_encode, [frames, feature width], or null */
+    const float *prosody;      /* [frames, adapter.prosody], or null */
+    const int32_t *sample;     /* [count] sample ids: keys of dropout and noise */
+    const int32_t *cu_tokens;  /* [count + 1] */
+    const int32_t *ids;        /* [tokens]; -1 at speech rows, exactly speech_llm_rows of them a sample, in a run */
+    const int32_t *labels;     /* [tokens], the id at each place that bears loss, else -100; shifted inside:
+                                  logits of token t-1 predict labels[t]. Null for generation */
+} SpeechBatch;
+
+/* Upper bounds of a batch. */
+typedef struct SpeechLimits {
+    int64_t clips, samples, tokens, responses; /* responses: tokens that bear loss */
+} SpeechLimits;
+
+/* Lays out and allocates what a step of at most this size needs; may be called again for other sizes.
+ * With `report` prints the plan there; with `allocate` false it stops after that (--dry-run). */
+bool speech_llm_plan(SpeechLlm *model, const SpeechLimits *limits, bool training, FILE *report, bool allocate,
+                     Error *err);
+
+/* Forward, and with `train` backward: dropout and noise on (keyed by the seed, `step` and sample ids),
+ * gradients += loss_scale · d(sum of token losses). *loss_sum gets the sum over the batch's response
+ * tokens; `row_loss` (may be null) each of them, in order. */
+typedef struct StepOptions {
+    bool train;
+    uint32_t step;
+    float loss_scale;
+} StepOptions;
+
+bool speech_llm_step(SpeechLlm *model, const SpeechBatch *batch, const StepOptions *options, double *loss_sum,
+                     float *row_loss, Error *err);
+
+/* The frozen encoder's output for a batch of waveforms, [frames, feature width] to host memory. */
+bool speech_llm_encode(SpeechLlm *model, const SpeechBatch *batch, float *features, Error *err);
+
+/* The adapter's output rows of the last step, [rows, d] to host memory (for --dump). */
+bool speech_llm_speech_rows(SpeechLlm *model, float *rows, Error *err);
+
+/* ---- generation ---- */
+
+typedef struct GenerateOptions {
+    int max_new, min_new;
+    int beams;                /* 1: no beam search */
+    float temperature;        /* 0: greedy */
+    float top_p;              /* 1: all */
+    float repetition_penalty; /* 1: none; as transformers' processor */
+    uint64_t seed;
+    const int32_t *stop; /* ids that end an answer */
+    int stop_count;
+} GenerateOptions;
+
+typedef struct Generated {
+    int32_t *ids; /* without the stop token; free() it */
+    int count;
+    bool stopped;          /* false: cut at max_new */
+    double log_likelihood; /* of the tokens chosen, under the model */
+} Generated;
+
+/* Answers for the prompts of a batch (labels null), results[count]. */
+bool speech_llm_generate(SpeechLlm *model, const SpeechBatch *prompts, const GenerateOptions *options,
+                         Generated *results, Error *err);
+
+/* Log-likelihood of each candidate as the continuation of each prompt: scores[count · candidates]. */
+typedef struct Candidate {
+    const int32_t *ids;
+    int count;
+} Candidate;
+
+bool speech_llm_rank(SpeechLlm *model, const SpeechBatch *prompts, const Candidate *candidates, int candidate_count,
+                     double *scores, Error *err);
+
+/* ---- files: adapter_config.json + adapter_model.safetensors (PEFT), speech_adapter.safetensors ---- */
+
+bool speech_llm_save(const SpeechLlm *model, const char *folder, Error *err);
+bool speech_llm_load(SpeechLlm *model, const char *folder, Error *err); /* shapes and settings must fit */
+
+#endif
