@@ -5,25 +5,9 @@
 #define SEMOLLM_MODEL_SPEECH_LLM_H
 
 #include "kernels/kernels.h"
+#include "model/generate.h"
+#include "model/lora.h"
 #include "model/params.h"
-
-enum { /* bits of LoraConfig.targets */
-       LORA_Q = 1,
-       LORA_K = 2,
-       LORA_V = 4,
-       LORA_O = 8,
-       LORA_GATE = 16,
-       LORA_UP = 32,
-       LORA_DOWN = 64,
-       LORA_ALL = 127
-};
-
-typedef struct LoraConfig {
-    int rank; /* 0: no LoRA */
-    float alpha, dropout;
-    bool rslora; /* scale alpha / √rank instead of alpha / rank */
-    unsigned targets;
-} LoraConfig;
 
 typedef enum LayerChoice { LAYERS_LAST, LAYERS_WEIGHTED } LayerChoice;
 typedef enum Toggle { TOGGLE_AUTO, TOGGLE_ON, TOGGLE_OFF } Toggle;
@@ -103,34 +87,11 @@ bool speech_llm_speech_rows(SpeechLlm *model, float *rows, Error *err);
 
 /* ---- generation ---- */
 
-typedef struct GenerateOptions {
-    int max_new, min_new;
-    int beams;                /* 1: no beam search */
-    float temperature;        /* 0: greedy */
-    float top_p;              /* 1: all */
-    float repetition_penalty; /* 1: none; as transformers' processor */
-    uint64_t seed;
-    const int32_t *stop; /* ids that end an answer */
-    int stop_count;
-} GenerateOptions;
-
-typedef struct Generated {
-    int32_t *ids; /* without the stop token; free() it */
-    int count;
-    bool stopped;          /* false: cut at max_new */
-    double log_likelihood; /* of the tokens chosen, under the model */
-} Generated;
-
 /* Answers for the prompts of a batch (labels null), results[count]. */
 bool speech_llm_generate(SpeechLlm *model, const SpeechBatch *prompts, const GenerateOptions *options,
                          Generated *results, Error *err);
 
 /* Log-likelihood of each candidate as the continuation of each prompt: scores[count · candidates]. */
-typedef struct Candidate {
-    const int32_t *ids;
-    int count;
-} Candidate;
-
 bool speech_llm_rank(SpeechLlm *model, const SpeechBatch *prompts, const Candidate *candidates, int candidate_count,
                      double *scores, Error *err);
 
