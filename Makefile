@@ -12,7 +12,7 @@ PACKAGES_CI = clang libomp-dev libclang-rt-14-dev clang-format
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp -MMD -MP $(SANITIZE)
-LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lpcre2-8 -lutf8proc \
+LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
   -lkissfft-float -ldnnl -lpthread -lm
 
 # Lowest layer first; a layer's tests link against it and everything below.
@@ -31,19 +31,22 @@ below_eval    = eval train model data kernels base
 all: $(BUILD)/semollm
 
 $(BUILD)/semollm: $(BUILD)/semollm.o $(foreach l,$(below_eval),$(call library,$(l)))
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add.
+$(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast
 
 define layer_rules
 $(call library,$(1)): $(call objects,$(1))
 	@rm -f $$@
-	ar rcs $$@ $$^
+	@ar rcs $$@ $$^
 
 $(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(foreach l,$(below_$(1)),$(call library,$(l)))
-	$$(CC) $$(ALL_CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS) -lcmocka
+	@echo "  $$(@:$(BUILD)/%=%)"; $$(CC) $$(ALL_CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS) -lcmocka
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 

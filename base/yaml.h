@@ -9,9 +9,9 @@
 #include "base/options.h"
 
 /* Loads `path` with `overrides` ("train.steps=100"; dots go down into mappings, the value is YAML)
- * applied on top. Free the result with yaml_free and the same schema. */
+ * applied on top. Free the result with yaml_release and the same schema. */
 bool yaml_read(const char *path, const Texts *overrides, const cyaml_schema_value_t *schema, void **value, Error *err);
 bool yaml_write(const char *path, const cyaml_schema_value_t *schema, const void *value, Error *err); /* atomic */
-void yaml_free(const cyaml_schema_value_t *schema, void *value);
+void yaml_release(const cyaml_schema_value_t *schema, void *value);
 
 #endif
