@@ -186,6 +186,7 @@ bool audio_encode(const Audio *audio, AudioFormat format, unsigned char **data, 
     SF_INFO info = {.samplerate = audio->rate,
                     .channels = 1,
                     .format = (format == AUDIO_FLAC ? SF_FORMAT_FLAC : SF_FORMAT_WAV) | SF_FORMAT_PCM_16};
+    if (audio->count == 0) return fail(err, "audio of no samples cannot be encoded");
     Memory memory = {0};
     SNDFILE *file = sf_open_virtual(&MEMORY_IO, SFM_WRITE, &info, &memory);
     if (!file) return fail(err, "audio of %d Hz cannot be encoded: %s", audio->rate, sf_strerror(NULL));

@@ -24,8 +24,8 @@ bool audio_read(Audio *audio, const char *path, double start, double end, int ra
 /* The same from a file's bytes in memory; `name` is for errors. */
 bool audio_decode(Audio *audio, const void *data, size_t size, const char *name, int rate, Error *err);
 
-/* 16-bit mono FLAC or WAV bytes (samples are clipped to [-1, 1]); free() them. The bytes depend on
- * the samples alone. */
+/* 16-bit mono FLAC or WAV bytes of at least one sample (samples are clipped to [-1, 1]); free() them. The bytes depend
+ * on the samples alone. */
 typedef enum AudioFormat { AUDIO_FLAC, AUDIO_WAV } AudioFormat;
 bool audio_encode(const Audio *audio, AudioFormat format, unsigned char **data, size_t *size, Error *err);
 
