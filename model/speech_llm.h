@@ -60,6 +60,7 @@ typedef struct SpeechBatch {
 /* Upper bounds of a batch. */
 typedef struct SpeechLimits {
     int64_t clips, samples, tokens, responses; /* responses: tokens that bear loss */
+    int64_t longest;                           /* samples of the longest clip; 0: as many as `samples` */
 } SpeechLimits;
 
 /* Lays out and allocates what a step of at most this size needs; may be called again for other sizes.
@@ -87,7 +88,8 @@ bool speech_llm_speech_rows(SpeechLlm *model, float *rows, Error *err);
 
 /* ---- generation ---- */
 
-/* Answers for the prompts of a batch (labels null), results[count]. */
+/* Answers for the prompts of a batch (labels null), results[count], to be freed with generated_free. Needs
+ * no plan: memory grows to the largest batch seen. */
 bool speech_llm_generate(SpeechLlm *model, const SpeechBatch *prompts, const GenerateOptions *options,
                          Generated *results, Error *err);
 
