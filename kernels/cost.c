@@ -1,0 +1,206 @@
+/* What an op must move and compute: every operand read or written once, a multiply-add as two
+ * operations, a transcendental function as ten. */
+#include "kernels/ops.h"
+
+#define COST(Name, name) OpCost name##_cost(const Name##Args *a)
+
+enum { FUNCTION = 10 };
+
+static double elements(Tensor t) { return tensor_present(t) ? (double)t.rows * (double)t.cols : 0.0; }
+
+static double bytes_of(Tensor t) { return elements(t) * (double)dtype_size(t.dtype); }
+
+static double function_flops(Activation act) { return act == ACT_NONE ? 0.0 : act == ACT_RELU ? 1.0 : FUNCTION; }
+
+static double product(int64_t m, int64_t n, int64_t k) { return 2.0 * (double)m * (double)n * (double)k; }
+
+COST(Matmul, matmul) {
+    int64_t k = a->transpose_a ? a->a.rows : a->a.cols;
+    double c = bytes_of(a->c) * (a->beta == 0.0f ? 1.0 : 2.0);
+    return (OpCost){bytes_of(a->a) + bytes_of(a->b) + c + bytes_of(a->bias),
+                    product(a->c.rows, a->c.cols, k) + function_flops(a->act) * elements(a->c)};
+}
+
+COST(Linear, linear) {
+    int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows, r = tensor_present(a->lora.a) ? a->lora.a.rows : 0;
+    double y = bytes_of(a->y) * (a->accumulate ? 2.0 : 1.0);
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + y +
+                        (r ? bytes_of(a->lora.a) + bytes_of(a->lora.b) + bytes_of(a->low) : 0.0),
+                    product(n, out, in) + product(n, r, in) + product(n, out, r) +
+                        function_flops(a->act) * elements(a->y)};
+}
+
+COST(LinearBackward, linear_backward) {
+    int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols;
+    int64_t r = tensor_present(a->lora.a) ? a->lora.a.rows : 0;
+    bool dx = tensor_present(a->dx), da = tensor_present(a->da), db = tensor_present(a->db);
+    bool dweight = tensor_present(a->dweight);
+    double bytes = bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
+    bytes += dx ? bytes_of(a->weight) : 0.0;
+    bytes += da || dweight ? bytes_of(a->x) : 0.0;
+    bytes += 2.0 * (bytes_of(a->dweight) + bytes_of(a->dbias) + bytes_of(a->da) + bytes_of(a->db));
+    bytes += r ? bytes_of(a->lora.a) + bytes_of(a->lora.b) : 0.0;
+    bytes += db ? bytes_of(a->low) : 0.0;
+    double flops = dx ? product(n, in, out) + product(n, in, r) : 0.0;
+    flops += dx || da ? product(n, r, out) : 0.0;
+    flops += da ? product(r, in, n) : 0.0;
+    flops += db ? product(out, r, n) : 0.0;
+    flops += dweight ? product(out, in, n) : 0.0;
+    flops += tensor_present(a->dbias) ? elements(a->dy) : 0.0;
+    return (OpCost){bytes, flops};
+}
+
+COST(LayerNorm, layer_norm) {
+    double bytes = bytes_of(a->x) + bytes_of(a->residual) + bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->beta) +
+                   bytes_of(a->y) + bytes_of(a->mean) + bytes_of(a->rstd);
+    return (OpCost){bytes, (8.0 + function_flops(a->act)) * elements(a->x)};
+}
+
+COST(LayerNormBackward, layer_norm_backward) {
+    double bytes = bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->mean) + bytes_of(a->rstd) + bytes_of(a->dy) +
+                   bytes_of(a->dx) + bytes_of(a->residual_grad) + 2.0 * (bytes_of(a->dgamma) + bytes_of(a->dbeta));
+    double each = (tensor_present(a->dx) ? 12.0 : 0.0) + (tensor_present(a->dgamma) ? 4.0 : 0.0) +
+                  (tensor_present(a->dbeta) ? 1.0 : 0.0);
+    return (OpCost){bytes, each * elements(a->dy)};
+}
+
+COST(RmsNorm, rms_norm) {
+    double bytes = bytes_of(a->x) + bytes_of(a->residual) + bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->y) +
+                   bytes_of(a->rstd);
+    return (OpCost){bytes, 5.0 * elements(a->x)};
+}
+
+COST(RmsNormBackward, rms_norm_backward) {
+    double bytes = bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->rstd) + bytes_of(a->dy) + bytes_of(a->dx) +
+                   bytes_of(a->residual_grad) + 2.0 * bytes_of(a->dgamma);
+    double each = (tensor_present(a->dx) ? 8.0 : 0.0) + (tensor_present(a->dgamma) ? 3.0 : 0.0);
+    return (OpCost){bytes, each * elements(a->dy)};
+}
+
+COST(SegmentNorm, segment_norm) {
+    return (OpCost){bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->beta) + bytes_of(a->y),
+                    (7.0 + function_flops(a->act)) * elements(a->x)};
+}
+
+COST(WaveNorm, wave_norm) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), 6.0 * elements(a->x)}; }
+
+COST(Conv, conv) {
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->y),
+                    product(a->y.rows, a->y.cols, a->weight.cols) + function_flops(a->act) * elements(a->y)};
+}
+
+COST(PosConv, pos_conv) {
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->y),
+                    product(a->y.rows, a->y.cols, a->weight.cols) + (FUNCTION + 2.0) * elements(a->y)};
+}
+
+COST(RelGate, rel_gate) {
+    return (OpCost){bytes_of(a->u) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->scale) + bytes_of(a->gate),
+                    4.0 * elements(a->u) + (2.0 * FUNCTION + 3.0) * elements(a->gate)};
+}
+
+/* Pairs of a query and a key it sees, over all segments, of one head. */
+static double attention_pairs(const AttentionArgs *a) {
+    double pairs = 0.0;
+    for (int32_t s = 0; s < a->queries.count; s++) {
+        int64_t nq = a->queries.host[s + 1] - a->queries.host[s], nk = a->keys.host[s + 1] - a->keys.host[s];
+        int64_t hidden = a->causal ? (nq < nk ? nq : nk) : 0; /* the last `hidden` queries: nk-hidden+1 .. nk keys */
+        int64_t full = a->causal ? 0 : nq;
+        pairs += (double)full * (double)nk + (double)hidden * ((double)nk - ((double)hidden - 1.0) / 2.0);
+    }
+    return pairs;
+}
+
+COST(Attention, attention) {
+    double bytes = bytes_of(a->q) + bytes_of(a->k) + bytes_of(a->v) + bytes_of(a->bias) + bytes_of(a->gate) +
+                   bytes_of(a->out) + bytes_of(a->lse);
+    return (OpCost){bytes, attention_pairs(a) * a->heads * (4.0 * a->dim + FUNCTION)};
+}
+
+COST(AttentionBackward, attention_backward) {
+    const AttentionArgs *f = &a->forward;
+    double bytes = attention_cost(f).bytes + bytes_of(a->dout) + bytes_of(a->dq) + bytes_of(a->dk) + bytes_of(a->dv) +
+                   2.0 * bytes_of(a->dbias) + bytes_of(a->dgate);
+    return (OpCost){bytes, attention_pairs(f) * f->heads * (10.0 * f->dim + FUNCTION)};
+}
+
+COST(CacheAppend, cache_append) { return (OpCost){2.0 * (bytes_of(a->k) + bytes_of(a->v)), 0.0}; }
+
+/* At most: how long the slots are is known on the device alone. */
+COST(CacheCopy, cache_copy) {
+    double row = (double)a->k_cache.cols * (double)dtype_size(a->k_cache.dtype);
+    return (OpCost){4.0 * a->count * (double)a->capacity * row, 0.0};
+}
+
+/* At most, as above. */
+COST(AttentionCached, attention_cached) {
+    double keys = (double)a->q.rows * (double)a->longest;
+    double row = (double)a->kv_heads * a->dim * (double)dtype_size(a->k_cache.dtype);
+    return (OpCost){bytes_of(a->q) + bytes_of(a->out) + 2.0 * keys * row, keys * a->heads * (4.0 * a->dim + FUNCTION)};
+}
+
+COST(Rope, rope) {
+    double table = (double)a->x.rows * (double)a->dim * sizeof(float);
+    return (OpCost){2.0 * bytes_of(a->x) + (table < bytes_of(a->table) ? table : bytes_of(a->table)),
+                    3.0 * elements(a->x)};
+}
+
+COST(Swiglu, swiglu) {
+    return (OpCost){bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->y), (FUNCTION + 3.0) * elements(a->y)};
+}
+
+COST(SwigluBackward, swiglu_backward) {
+    double bytes =
+        bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->dy) + bytes_of(a->dgate) + bytes_of(a->dup) + bytes_of(a->y);
+    return (OpCost){bytes, (FUNCTION + 10.0) * elements(a->dy)};
+}
+
+COST(Activation, activation) {
+    return (OpCost){bytes_of(a->x) + bytes_of(a->y), function_flops(a->act) * elements(a->x)};
+}
+
+COST(ActivationBackward, activation_backward) {
+    return (OpCost){bytes_of(a->x) + bytes_of(a->dy) + bytes_of(a->dx),
+                    (2.0 * function_flops(a->act) + 1.0) * elements(a->x)};
+}
+
+COST(Add, add) { return (OpCost){bytes_of(a->a) + bytes_of(a->b) + bytes_of(a->y), 3.0 * elements(a->y)}; }
+
+COST(Dropout, dropout) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), (double)FUNCTION * elements(a->x)}; }
+
+COST(Noise, noise) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), 3.0 * FUNCTION * elements(a->x)}; }
+
+COST(GatherRows, gather_rows) { return (OpCost){2.0 * bytes_of(a->y), 0.0}; }
+
+COST(ScatterRows, scatter_rows) {
+    return (OpCost){bytes_of(a->x) * (a->accumulate ? 3.0 : 2.0), a->accumulate ? elements(a->x) : 0.0};
+}
+
+COST(StackFrames, stack_frames) { return (OpCost){bytes_of(a->x) + bytes_of(a->side) + bytes_of(a->y), 0.0}; }
+
+COST(StackFramesBackward, stack_frames_backward) { return (OpCost){2.0 * bytes_of(a->dx), 0.0}; }
+
+COST(LayerMix, layer_mix) { return (OpCost){(double)(a->count + 1) * bytes_of(a->y), 2.0 * a->count * elements(a->y)}; }
+
+COST(LayerMixBackward, layer_mix_backward) {
+    return (OpCost){(double)(a->count + 1) * bytes_of(a->dy), 2.0 * a->count * elements(a->dy)};
+}
+
+COST(SegmentMean, segment_mean) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), elements(a->x)}; }
+
+COST(SegmentMeanBackward, segment_mean_backward) {
+    return (OpCost){bytes_of(a->dx) + bytes_of(a->dy), elements(a->dx)};
+}
+
+COST(CrossEntropy, cross_entropy) {
+    return (OpCost){bytes_of(a->logits) * (a->gradient ? 2.0 : 1.0) + bytes_of(a->row_loss),
+                    (FUNCTION + 4.0) * elements(a->logits)};
+}
+
+COST(SumSquares, sum_squares) { return (OpCost){bytes_of(a->x), 2.0 * elements(a->x)}; }
+
+COST(Adamw, adamw) {
+    double count = 0.0;
+    for (int i = 0; i < a->segment_count; i++) count += (double)a->segments[i].count;
+    return (OpCost){7.0 * count * sizeof(float), 20.0 * count};
+}

@@ -1,0 +1,186 @@
+/* The speech front end's convolutions, and the gate of WavLM's relative position bias. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/rows.h"
+
+enum { FEW_INPUTS = 64, FRAMES = 24 };
+
+/* Convolutions of so few inputs that the weight, transposed, stays in the cache: WavLM's first. */
+static bool is_direct(const ConvArgs *a) {
+    int64_t k = a->kernel * a->x.cols, width = round_up(a->y.cols, VEC);
+    return k <= FEW_INPUTS && (a->x.ld == a->x.cols || a->x.cols == 1) && (k + FRAMES) * width <= TILE_FLOATS;
+}
+
+static void convolve_frames(const ConvArgs *a, const float *weight, float *room, int64_t in, int64_t out,
+                            int64_t rows) {
+    int64_t width = round_up(a->y.cols, VEC);
+    tile_product(&(TileProduct){.m = (int)rows,
+                                .n = (int)a->y.cols,
+                                .k = (int)(a->kernel * a->x.cols),
+                                .a = row_of(a->x, in),
+                                .a_row = a->stride * a->x.ld,
+                                .a_col = a->x.cols == 1 ? a->x.ld : 1,
+                                .b = weight,
+                                .ldb = width,
+                                .c = room,
+                                .ldc = width});
+    for (int64_t r = 0; r < rows; r++) {
+        float *from = room + r * width;
+        if (tensor_present(a->bias)) row_add(from, 1.0f, floats(a->bias), a->y.cols);
+        row_activate(row_of(a->y, out + r), from, a->y.cols, a->act);
+    }
+}
+
+static void convolve_directly(Device *dev, const ConvArgs *a) {
+    int64_t chunks = (a->out_segments.longest + FRAMES - 1) / FRAMES, width = round_up(a->y.cols, VEC);
+#pragma omp parallel if (a->y.rows * a->y.cols > PARALLEL_FROM)
+    {
+        float *weight = cpu_tile(dev), *room = weight + a->kernel * a->x.cols * width;
+        tile_transpose(weight, width, floats(a->weight), a->weight.ld, (int)a->y.cols, (int)(a->kernel * a->x.cols),
+                       (int)width);
+#pragma omp for collapse(2) schedule(static)
+        for (int32_t s = 0; s < a->out_segments.count; s++)
+            for (int64_t chunk = 0; chunk < chunks; chunk++) {
+                int64_t first = a->out_segments.host[s] + chunk * FRAMES, end = a->out_segments.host[s + 1];
+                int64_t in = a->in_segments.host[s] + chunk * FRAMES * a->stride;
+                if (first < end) convolve_frames(a, weight, room, in, first, least(FRAMES, end - first));
+            }
+    }
+}
+
+/* y's segment as a sum of products: frames overlap, so that as many taps as lie side by side in both
+ * the frames `stride` apart and the weight's rows go into each. */
+static bool convolve_segment(const ConvArgs *a, int32_t s, Error *err) {
+    int64_t in = a->in_segments.host[s], out = a->out_segments.host[s], rows = a->out_segments.host[s + 1] - out;
+    int64_t cin = a->x.cols;
+    int together = a->x.ld == cin ? a->stride : 1;
+    for (int tap = 0; rows && tap < a->kernel; tap += together) {
+        int taps = a->kernel - tap < together ? a->kernel - tap : together;
+        Gemm g = {.transpose_b = true,
+                  .m = rows,
+                  .n = a->y.cols,
+                  .k = taps * cin,
+                  .alpha = 1.0f,
+                  .beta = tap ? 1.0f : 0.0f,
+                  .a = row_of(a->x, in + tap),
+                  .lda = a->stride * a->x.ld,
+                  .b = floats(a->weight) + tap * cin,
+                  .ldb = a->weight.ld,
+                  .c = row_of(a->y, out),
+                  .ldc = a->y.ld};
+        if (!gemm(&g, err)) return fail_in(err, "conv");
+    }
+    return true;
+}
+
+bool cpu_conv(Device *dev, const ConvArgs *a, Error *err) {
+    if (is_direct(a)) {
+        convolve_directly(dev, a);
+        return true;
+    }
+    for (int32_t s = 0; s < a->out_segments.count; s++)
+        if (!convolve_segment(a, s, err)) return false;
+    const float *bias = floats(a->bias);
+    if (!bias && a->act == ACT_NONE) return true;
+#pragma omp parallel for schedule(static) if (a->y.rows * a->y.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->y.rows; r++) rows_finish(row_of(a->y, r), a->y.ld, 1, a->y.cols, bias, a->act);
+    return true;
+}
+
+/* The positional convolution of one group over `rows` frames: the frames lie transposed, channels as
+ * rows, so that a tap is a shift of them and every tap one small product with the weight as it is. */
+typedef struct PosBlock {
+    const PosConvArgs *a;
+    int64_t first, end; /* of the segment */
+    int64_t at, rows;   /* the frames to be made */
+    int group;
+    float *tile;
+} PosBlock;
+
+static int64_t pos_span(const PosConvArgs *a, int64_t rows) { return round_up(rows, VEC) + a->kernel - 1; }
+
+static void pos_load(const PosBlock *b, float *wide, int64_t span) {
+    const PosConvArgs *a = b->a;
+    int64_t w = a->x.cols / a->groups, left = b->at - a->kernel / 2;
+    for (int64_t t = 0; t < span; t++) {
+        int64_t from = left + t;
+        bool inside = from >= b->first && from < b->end;
+        const float *x = row_of(a->x, inside ? from : b->first) + b->group * w;
+        for (int64_t c = 0; c < w; c++) wide[c * span + t] = inside ? x[c] : 0.0f;
+    }
+}
+
+static void pos_block(const PosBlock *b) {
+    const PosConvArgs *a = b->a;
+    int64_t w = a->x.cols / a->groups, width = round_up(b->rows, VEC), span = pos_span(a, b->rows);
+    float *sum = b->tile, *row = sum + w * width, *wide = row + round_up(w, VEC);
+    pos_load(b, wide, span);
+    for (int tap = 0; tap < a->kernel; tap++)
+        tile_product(&(TileProduct){.m = (int)w,
+                                    .n = (int)width,
+                                    .k = (int)w,
+                                    .a = row_of(a->weight, b->group * w) + tap * w,
+                                    .a_row = a->weight.ld,
+                                    .a_col = 1,
+                                    .b = wide + tap,
+                                    .ldb = span,
+                                    .c = sum,
+                                    .ldc = width,
+                                    .accumulate = tap > 0});
+    for (int64_t t = 0; t < b->rows; t++) {
+        const float *x = row_of(a->x, b->at + t) + b->group * w, *bias = floats(a->bias) + b->group * w;
+        float *y = row_of(a->y, b->at + t) + b->group * w;
+        for (int64_t c = 0; c < w; c++) row[c] = sum[c * width + t];
+#pragma omp simd
+        for (int64_t c = 0; c < w; c++) y[c] = x[c] + vec_gelu(row[c] + bias[c]);
+    }
+}
+
+bool cpu_pos_conv(Device *dev, const PosConvArgs *a, Error *err) {
+    int64_t w = a->x.cols / a->groups;
+    int64_t room = (TILE_FLOATS - round_up(w, VEC) - w * a->kernel) / (2 * w) - VEC; /* frames that fit a tile */
+    int64_t block = room >= 256 ? 256 : room / VEC * VEC;
+    if (block < VEC)
+        return fail(err, "pos_conv: a kernel of %d over groups of %lld channels is too large for the CPU device",
+                    a->kernel, (long long)w);
+    int64_t blocks = (a->segments.longest + block - 1) / block;
+#pragma omp parallel for collapse(3) schedule(dynamic) if (a->x.rows * a->x.cols > PARALLEL_FROM / 64)
+    for (int32_t s = 0; s < a->segments.count; s++)
+        for (int64_t i = 0; i < blocks; i++)
+            for (int g = 0; g < a->groups; g++) {
+                int64_t first = a->segments.host[s], end = a->segments.host[s + 1], at = first + i * block;
+                if (at < end)
+                    pos_block(&(PosBlock){.a = a,
+                                          .first = first,
+                                          .end = end,
+                                          .at = at,
+                                          .rows = least(block, end - at),
+                                          .group = g,
+                                          .tile = cpu_tile(dev)});
+            }
+    return true;
+}
+
+bool cpu_rel_gate(Device *dev, const RelGateArgs *a, Error *err) {
+    (void)dev, (void)err;
+    enum { DIM_MAX = 1024 };
+    int64_t dim = a->u.cols / a->heads;
+    if (dim > DIM_MAX) return fail(err, "rel_gate: heads of %lld are wider than %d", (long long)dim, DIM_MAX);
+    float half[2][DIM_MAX], bias[2] = {0.0f, 0.0f}; /* only the sums over four rows matter */
+    for (int z = 0; z < 8; z++) {
+        const float *from = row_of(a->weight, z);
+        bias[z / 4] += floats(a->bias)[z];
+        for (int64_t c = 0; c < dim; c++) half[z / 4][c] = (z % 4 ? half[z / 4][c] : 0.0f) + from[c];
+    }
+#pragma omp parallel for schedule(static) if (a->u.rows * a->u.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->u.rows; r++) {
+        float *gate = row_of(a->gate, r);
+        for (int h = 0; h < a->heads; h++) {
+            const float *slice = row_of(a->u, r) + h * dim;
+            float alpha = vec_sigmoid(row_dot(half[0], slice, dim) + bias[0]);
+            float beta = vec_sigmoid(row_dot(half[1], slice, dim) + bias[1]);
+            gate[h] = alpha * (beta * floats(a->scale)[h] - 1.0f) + 2.0f;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,133 @@
+/* Elementwise operations, dropout, noise and rotary positions. */
+#include "base/rng.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
+
+bool cpu_swiglu(Device *dev, const SwigluArgs *a, Error *err) {
+    (void)dev, (void)err;
+#pragma omp parallel for schedule(static) if (a->y.rows * a->y.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->y.rows; r++) {
+        const float *gate = row_of(a->gate, r), *up = row_of(a->up, r);
+        float *y = row_of(a->y, r);
+#pragma omp simd
+        for (int64_t c = 0; c < a->y.cols; c++) y[c] = gate[c] * vec_sigmoid(gate[c]) * up[c];
+    }
+    return true;
+}
+
+bool cpu_swiglu_backward(Device *dev, const SwigluBackwardArgs *a, Error *err) {
+    (void)dev, (void)err;
+#pragma omp parallel for schedule(static) if (a->dy.rows * a->dy.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->dy.rows; r++) {
+        const float *gate = row_of(a->gate, r), *up = row_of(a->up, r), *dy = row_of(a->dy, r);
+        float *dgate = row_of(a->dgate, r), *dup = row_of(a->dup, r);
+        if (tensor_present(a->y)) { /* first: dgate and dup may overwrite gate and up */
+            float *y = row_of(a->y, r);
+#pragma omp simd
+            for (int64_t c = 0; c < a->dy.cols; c++) y[c] = gate[c] * vec_sigmoid(gate[c]) * up[c];
+        }
+#pragma omp simd
+        for (int64_t c = 0; c < a->dy.cols; c++) {
+            float g = gate[c], u = up[c], d = dy[c], sigma = vec_sigmoid(g);
+            dgate[c] = d * u * sigma * (1.0f + g * (1.0f - sigma));
+            dup[c] = d * g * sigma;
+        }
+    }
+    return true;
+}
+
+bool cpu_activation(Device *dev, const ActivationArgs *a, Error *err) {
+    (void)dev, (void)err;
+#pragma omp parallel for schedule(static) if (a->x.rows * a->x.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->x.rows; r++) row_activate(row_of(a->y, r), row_of(a->x, r), a->x.cols, a->act);
+    return true;
+}
+
+static void row_activate_backward(float *dx, const float *x, const float *dy, int64_t n, Activation act) {
+    if (act == ACT_GELU) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * vec_gelu_slope(x[i]);
+    } else if (act == ACT_RELU) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) dx[i] = x[i] > 0.0f ? dy[i] : 0.0f;
+    } else if (dx != dy) {
+        memcpy(dx, dy, (size_t)n * sizeof *dx);
+    }
+}
+
+bool cpu_activation_backward(Device *dev, const ActivationBackwardArgs *a, Error *err) {
+    (void)dev, (void)err;
+#pragma omp parallel for schedule(static) if (a->x.rows * a->x.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->x.rows; r++)
+        row_activate_backward(row_of(a->dx, r), row_of(a->x, r), row_of(a->dy, r), a->x.cols, a->act);
+    return true;
+}
+
+bool cpu_add(Device *dev, const AddArgs *a, Error *err) {
+    (void)dev, (void)err;
+    float alpha = a->alpha, beta = a->beta;
+#pragma omp parallel for schedule(static) if (a->y.rows * a->y.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->y.rows; r++) {
+        const float *x = row_of(a->a, r), *b = row_of(a->b, r);
+        float *y = row_of(a->y, r);
+#pragma omp simd
+        for (int64_t c = 0; c < a->y.cols; c++) y[c] = alpha * x[c] + beta * b[c];
+    }
+    return true;
+}
+
+bool cpu_dropout(Device *dev, const DropoutArgs *a, Error *err) {
+    (void)dev, (void)err;
+    if (a->dropout.p > 0.0f) {
+        rows_dropout(a->y, a->x, &a->dropout);
+        return true;
+    }
+    for (int64_t r = 0; r < a->x.rows; r++) row_activate(row_of(a->y, r), row_of(a->x, r), a->x.cols, ACT_NONE);
+    return true;
+}
+
+static void row_noise(float *y, const float *x, int64_t cols, const NoiseArgs *a, int64_t row) {
+    const Dropout *key = &a->key;
+    uint64_t first = (uint64_t)(uint32_t)key->position[row] * (uint64_t)cols;
+    uint32_t sample = (uint32_t)key->sample[row];
+    for (int64_t c = 0; c < cols;) {
+        uint64_t e = first + (uint64_t)c;
+        Philox block = philox(key->seed, (uint32_t)(e / 4), key->place, sample, key->step);
+        float normal[4];
+        rng_normal_pair(block.word[0], block.word[1], &normal[0], &normal[1]);
+        rng_normal_pair(block.word[2], block.word[3], &normal[2], &normal[3]);
+        for (uint64_t i = e % 4; i < 4 && c < cols; i++, c++) y[c] = x[c] + a->sigma * normal[i];
+    }
+}
+
+bool cpu_noise(Device *dev, const NoiseArgs *a, Error *err) {
+    (void)dev, (void)err;
+#pragma omp parallel for schedule(static) if (a->x.rows * a->x.cols > PARALLEL_FROM / 16)
+    for (int64_t r = 0; r < a->x.rows; r++) row_noise(row_of(a->y, r), row_of(a->x, r), a->x.cols, a, r);
+    return true;
+}
+
+static void rotate(float *x, const float *cosine, const float *sine, int64_t half, float sign) {
+#pragma omp simd
+    for (int64_t c = 0; c < half; c++) {
+        float low = x[c], high = x[half + c], s = sign * sine[c];
+        x[c] = low * cosine[c] - high * s;
+        x[half + c] = high * cosine[c] + low * s;
+    }
+}
+
+bool cpu_rope(Device *dev, const RopeArgs *a, Error *err) {
+    (void)dev;
+    for (int64_t r = 0; r < a->x.rows; r++)
+        if (a->position[r] < 0 || a->position[r] >= a->table.rows)
+            return fail(err, "rope: row %lld has position %d, the table has %lld: the sequence is longer than planned",
+                        (long long)r, a->position[r], (long long)a->table.rows);
+    int64_t half = a->dim / 2;
+    float sign = a->inverse ? -1.0f : 1.0f;
+#pragma omp parallel for schedule(static) if (a->x.rows * a->x.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->x.rows; r++) {
+        const float *table = row_of(a->table, a->position[r]);
+        for (int h = 0; h < a->heads; h++) rotate(row_of(a->x, r) + h * a->dim, table, table + half, half, sign);
+    }
+    return true;
+}

@@ -1,0 +1,15 @@
+/* The entry points: arguments are checked once, whatever the device, and handed to its kernel. */
+#include "kernels/ops.h"
+
+#include "kernels/check.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/device_impl.h"
+#include "kernels/op_list.h"
+
+#define DISPATCH(Name, name)                                                                                           \
+    bool op_##name(Device *dev, const Name##Args *a, Error *err) {                                                     \
+        if (!check_##name(dev, a, err)) return false;                                                                  \
+        cpu_enter(dev);                                                                                                \
+        return cpu_##name(dev, a, err);                                                                                \
+    }
+OP_LIST(DISPATCH)
