@@ -11,7 +11,8 @@ typedef struct LoaderOptions {
     const uint32_t *chosen; /* sample indexes this loader draws from (a split) */
     size_t chosen_count;
     bool shuffle;
-    Sampling sampling; /* balanced: every class equally often, by emotion; an epoch keeps its length */
+    Sampling sampling;      /* balanced: every class equally often; an epoch keeps its length */
+    const int32_t *classes; /* [chosen_count] of each chosen sample, for balanced; null: by emotion */
     uint64_t seed;
     int threads, ahead;  /* ahead: samples in flight, bounds memory */
     int prosody;         /* channels to compute per frame, 0 none (features_prosody) */
@@ -27,7 +28,7 @@ typedef struct Sample {
     int64_t prosody_frames;
 } Sample;
 
-/* Which sample stands at `position` (0 .. chosen_count-1) of `epoch`. */
+/* Which of the chosen stands at each position of `epoch`: order[chosen_count] holds places in `chosen`. */
 bool order_make(const Shards *shards, const LoaderOptions *options, uint32_t epoch, uint32_t *order, Error *err);
 
 typedef struct Loader Loader;
