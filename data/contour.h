@@ -19,6 +19,13 @@ static inline double contour_time(const Contour *contour, int64_t frame) {
     return contour->start + (double)frame * contour->step;
 }
 
+/* The place of `time` among samples that stand in the middle of their intervals, rounded in the same
+ * steps as Praat's: frames often fall right between two samples. */
+static inline double contour_sample(double time, int rate) {
+    double interval = 1.0 / rate;
+    return (time - 0.5 * interval) / interval;
+}
+
 /* Praat's quantile of values sorted upwards (points at (i + 0.5) / n, linear between, extended past
  * the ends); NaN of none. */
 double quantile_praat(const double *sorted, int64_t count, double share);

@@ -11,67 +11,92 @@ enum { DEPTH = 70, PHASES = 16, TAPS = 2 * DEPTH };
 
 struct PeakTable {
     float taps[PHASES][TAPS];
-    float shallow[TAPS]; /* scratch where a lag lies closer to the end than DEPTH */
+    float shallow[TAPS]; /* scratch where the curve's end is nearer than DEPTH */
 };
 
-/* Weights of the samples left+1-depth .. left+depth for a point `phase` (0..1) after sample left. */
-static void fill_taps(float *taps, int depth, double phase) {
-    for (int k = 0; k < 2 * depth; k++) {
-        double distance = phase - (double)(k - depth + 1); /* from the sample to the point */
-        double width = distance >= 0 ? phase + depth : 1 - phase + depth;
-        double sine = distance == 0 ? 1 : sin(PI * distance) / (PI * distance);
-        taps[k] = (float)(sine * 0.5 * (1 + cos(PI * distance / width)));
+typedef struct Curve {
+    PeakTable *table;
+    const float *y;
+    int64_t first, last;
+} Curve;
+
+/* Weights of the samples on one side of a point: the first at `distance` (0..1), the others `stride`
+ * places on; sin(π x) / (π x) under half a raised cosine, whose angles are stepped by rotation. */
+static void fill_side(float *taps, int stride, int depth, double distance) {
+    double width = distance + depth, sine = 0.5 * sin(PI * distance) / PI;
+    double cosine = cos(PI * distance / width), wave = sin(PI * distance / width);
+    double turn_cosine = cos(PI / width), turn_sine = sin(PI / width);
+    for (int k = 0; k < depth; k++) {
+        taps[k * stride] = (float)(sine / (distance + k) * (1 + cosine));
+        double turned = cosine * turn_cosine - wave * turn_sine;
+        wave = wave * turn_cosine + cosine * turn_sine;
+        cosine = turned;
+        sine = -sine;
     }
+}
+
+/* Samples left+1-depth .. left+depth, for a point `phase` (over 0, under 1) after sample left. */
+static void fill_taps(float *taps, int depth, double phase) {
+    fill_side(taps + depth - 1, -1, depth, phase);
+    fill_side(taps + depth, 1, depth, 1 - phase);
 }
 
 PeakTable *peak_table_new(Error *err) {
     PeakTable *table = memory_new(1, sizeof *table, err);
     if (!table) return NULL;
-    for (int phase = 0; phase < PHASES; phase++) fill_taps(table->taps[phase], DEPTH, (double)phase / PHASES);
+    for (int phase = 1; phase < PHASES; phase++) fill_taps(table->taps[phase], DEPTH, (double)phase / PHASES);
     return table;
 }
 
 void peak_table_free(PeakTable *table) { free(table); }
 
-static double curve_at(PeakTable *table, const float *r, int64_t last, int64_t point) {
-    int64_t left = point / PHASES; /* points are positive */
-    int phase = (int)(point % PHASES);
-    if (phase == 0) return (double)r[left];
-    int depth = last - left < DEPTH ? (int)(last - left) : DEPTH;
-    const float *taps = table->taps[phase], *first = r + left + 1 - depth;
+/* How many samples on either side of left + phase are known, at most DEPTH. */
+static int depth_at(const Curve *curve, int64_t left) {
+    int64_t before = left - curve->first + 1, after = curve->last - left;
+    int64_t depth = before < after ? before : after;
+    return depth < DEPTH ? (int)depth : DEPTH;
+}
+
+static double value_at(const Curve *curve, int64_t point) {
+    int phase = (int)(point & (PHASES - 1));
+    int64_t left = (point - phase) / PHASES;
+    if (phase == 0) return (double)curve->y[left];
+    int depth = depth_at(curve, left);
+    const float *taps = curve->table->taps[phase], *y = curve->y + left + 1 - depth;
     if (depth < DEPTH) {
-        fill_taps(table->shallow, depth, (double)phase / PHASES);
-        taps = table->shallow;
+        fill_taps(curve->table->shallow, depth, (double)phase / PHASES);
+        taps = curve->table->shallow;
     }
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int k = 0; k < 2 * depth; k++) sum += first[k] * taps[k];
+    for (int k = 0; k < 2 * depth; k++) sum += y[k] * taps[k];
     return (double)sum;
 }
 
-Peak peak_refine(PeakTable *table, const float *r, int64_t last, int64_t i) {
-    double slope = 0.5 * ((double)r[i + 1] - (double)r[i - 1]);
-    double bend = 2 * (double)r[i] - (double)r[i - 1] - (double)r[i + 1];
+/* The top of the parabola through (-1, below), (0, here), (1, above). */
+static Peak parabola_top(double below, double here, double above) {
+    double slope = 0.5 * (above - below), bend = 2 * here - above - below;
     double offset = bend > 0 ? slope / bend : 0;
-    int64_t point = i * PHASES + (int64_t)lround(offset * PHASES);
-    double below = curve_at(table, r, last, point - 1), here = curve_at(table, r, last, point);
-    double above = curve_at(table, r, last, point + 1);
+    return (Peak){offset, here + 0.5 * slope * offset};
+}
+
+Peak peak_refine(PeakTable *table, const float *y, int64_t first, int64_t last, int64_t i) {
+    Curve curve = {table, y, first, last};
+    double guess = parabola_top((double)y[i - 1], (double)y[i], (double)y[i + 1]).place;
+    int64_t point = i * PHASES + (int64_t)lround(guess * PHASES);
+    double below = value_at(&curve, point - 1), here = value_at(&curve, point), above = value_at(&curve, point + 1);
     while (above > here && point < (i + 1) * PHASES - 1) {
         point++;
         below = here;
         here = above;
-        above = curve_at(table, r, last, point + 1);
+        above = value_at(&curve, point + 1);
     }
     while (below > here && point > (i - 1) * PHASES + 1) {
         point--;
         above = here;
         here = below;
-        below = curve_at(table, r, last, point - 1);
+        below = value_at(&curve, point - 1);
     }
-    slope = 0.5 * (above - below);
-    bend = 2 * here - above - below;
-    offset = bend > 0 ? slope / bend : 0;
-    double height = here + 0.5 * slope * offset;
-    if (height > 1) height = 1 / height;
-    return (Peak){.lag = ((double)point + offset) / PHASES, .height = height};
+    Peak top = parabola_top(below, here, above);
+    return (Peak){((double)point + top.place) / PHASES, top.height};
 }

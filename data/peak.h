@@ -6,7 +6,7 @@
 #include "base/base.h"
 
 typedef struct Peak {
-    double lag, height; /* the maximum: its place in samples; above 1, 1 / height */
+    double place, height;
 } Peak;
 
 typedef struct PeakTable PeakTable;
@@ -14,7 +14,8 @@ typedef struct PeakTable PeakTable;
 PeakTable *peak_table_new(Error *err);
 void peak_table_free(PeakTable *table);
 
-/* The maximum near the local maximum r[i] of a correlation known at lags -last .. last. */
-Peak peak_refine(PeakTable *table, const float *r, int64_t last, int64_t i);
+/* The maximum near the local maximum y[i] of a curve known from y[first] to y[last];
+ * first < i < last, and `first` may be negative. */
+Peak peak_refine(PeakTable *table, const float *y, int64_t first, int64_t last, int64_t i);
 
 #endif

@@ -40,7 +40,7 @@ PitchOptions pitch_options_default(void) {
     return (PitchOptions){.step_s = 0.01,
                           .floor_hz = 75,
                           .ceiling_hz = 600,
-                          .candidates = PITCH_CANDIDATES_MAX,
+                          .candidates = 15,
                           .silence = 0.03,
                           .voicing = 0.45,
                           .octave_cost = 0.01,
@@ -100,6 +100,11 @@ static bool analysis_new(PitchAnalysis *a, const Audio *audio, const PitchOption
     double rate = audio->rate;
     *a = (PitchAnalysis){.audio = audio, .options = *options};
     if (a->options.ceiling_hz > 0.5 * rate) a->options.ceiling_hz = 0.5 * rate;
+    int needed = (int)floor(a->options.ceiling_hz / options->floor_hz);
+    if (a->options.candidates < needed) a->options.candidates = needed;
+    if (a->options.candidates > PITCH_CANDIDATES_MAX)
+        return fail_usage(err, "a pitch range of %g to %g Hz is too wide; the ceiling may be %d times the floor",
+                          options->floor_hz, options->ceiling_hz, PITCH_CANDIDATES_MAX);
     a->period = (int64_t)floor(rate / options->floor_hz);
     a->half_period = a->period / 2 + 1;
     a->half = (int64_t)floor(PERIODS_PER_WINDOW / options->floor_hz * rate) / 2 - 1;
@@ -131,7 +136,7 @@ static bool analysis_new(PitchAnalysis *a, const Audio *audio, const PitchOption
  * is beside the loudest sample of all. */
 static double load_frame(PitchAnalysis *a, double time) {
     const float *samples = a->audio->samples;
-    int64_t right = (int64_t)floor(time * a->audio->rate - 0.5) + 1; /* the first sample after `time` */
+    int64_t right = (int64_t)floor(contour_sample(time, a->audio->rate)) + 1; /* the first sample after `time` */
     double sum = 0;
     for (int64_t i = right - a->period; i < right + a->period; i++) sum += (double)samples[i];
     float mean = (float)(sum / (2.0 * (double)a->period));
@@ -163,13 +168,13 @@ static int weakest_place(const PitchAnalysis *a, const Peak *peaks, int count, c
     double cost = a->options.octave_cost, weakest = 2;
     int place = -1;
     for (int i = 0; i < count; i++) {
-        double strength = peaks[i].height - cost * log2(peaks[i].lag);
+        double strength = peaks[i].height - cost * log2(peaks[i].place);
         if (strength < weakest) {
             weakest = strength;
             place = i;
         }
     }
-    return newcomer->height - cost * log2(newcomer->lag) > weakest ? place : -1;
+    return newcomer->height - cost * log2(newcomer->place) > weakest ? place : -1;
 }
 
 static int find_peaks(const PitchAnalysis *a, Peak *peaks) {
@@ -177,7 +182,8 @@ static int find_peaks(const PitchAnalysis *a, Peak *peaks) {
     int count = 0, room = a->options.candidates - 1;
     for (int64_t i = 2; i < a->lag_limit && i < a->lag_last; i++) {
         if (!((double)r[i] > 0.5 * a->options.voicing && r[i] > r[i - 1] && r[i] >= r[i + 1])) continue;
-        Peak peak = peak_refine(a->peaks, r, a->lag_last, i);
+        Peak peak = peak_refine(a->peaks, r, -a->lag_last, a->lag_last, i);
+        if (peak.height > 1) peak.height = 1 / peak.height; /* short windows overshoot */
         int place = count < room ? count++ : weakest_place(a, peaks, count, &peak);
         if (place >= 0) peaks[place] = peak;
     }
@@ -190,7 +196,7 @@ static void find_candidates(PitchAnalysis *a, PitchFrame *frame) {
     correlate_frame(a);
     int count = find_peaks(a, peaks);
     for (int i = 0; i < count; i++) {
-        double hz = a->audio->rate / peaks[i].lag;
+        double hz = a->audio->rate / peaks[i].place;
         if (!(hz < options->ceiling_hz)) continue; /* counts as unvoiced, and that candidate is there */
         int place = ++frame->count;
         frame->log2_hz[place] = (float)log2(hz);

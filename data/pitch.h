@@ -7,7 +7,8 @@
 
 #include "data/contour.h"
 
-enum { PITCH_CANDIDATES_MAX = 15 };
+/* As in Praat there are at least ceiling / floor candidates; this bounds that quotient. */
+enum { PITCH_CANDIDATES_MAX = 60 };
 
 typedef struct PitchOptions {
     double step_s, floor_hz, ceiling_hz;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "data/intensity.h"
+#include "data/peak.h"
 #include "data/pitch.h"
 
 static const double INTENSITY_FLOOR_HZ = 50, SILENCE_DB = -25, DIP_DB = 2, MIN_PAUSE_S = 0.3, MIN_SPEECH_S = 0.1;
@@ -130,21 +131,18 @@ static double cubic_at(const Contour *contour, double place) {
 
 /* Places (in frames) and heights of the peaks over the threshold. */
 typedef struct Peaks {
-    double *place, *height;
+    Peak *items;
     int64_t count;
 } Peaks;
 
-static void find_peaks(const NucleusSearch *search, Peaks *peaks) {
+static void find_peaks(const NucleusSearch *search, const float *curve, PeakTable *table, Peaks *peaks) {
     const Contour *intensity = search->intensity;
     const double *y = intensity->value;
     for (int64_t i = 1; i < intensity->count - 1; i++) {
         if (!(y[i] > y[i - 1] && y[i] >= y[i + 1])) continue;
-        double bend = 2 * y[i] - y[i - 1] - y[i + 1];
-        double place = (double)i + (bend == 0 ? 0 : 0.5 * (y[i + 1] - y[i - 1]) / bend);
-        double height = cubic_at(intensity, place);
-        if (!(height > search->threshold)) continue;
-        peaks->place[peaks->count] = place;
-        peaks->height[peaks->count++] = height;
+        Peak peak = peak_refine(table, curve, 0, intensity->count - 1, i);
+        peak.height = cubic_at(intensity, peak.place); /* as the script asks for it */
+        if (peak.height > search->threshold) peaks->items[peaks->count++] = peak;
     }
 }
 
@@ -160,24 +158,29 @@ static double dip_between(const Contour *intensity, double from, double to) {
 static int count_nuclei(const NucleusSearch *search, const Peaks *peaks) {
     int nuclei = 0;
     for (int64_t i = 0; i + 1 < peaks->count; i++) {
-        double dip = dip_between(search->intensity, peaks->place[i], peaks->place[i + 1]);
-        if (!(fabs(peaks->height[i] - dip) > DIP_DB)) continue;
-        double time = search->intensity->start + peaks->place[i] * search->intensity->step;
+        const Peak *peak = &peaks->items[i];
+        double dip = dip_between(search->intensity, peak->place, peak[1].place);
+        if (!(fabs(peak->height - dip) > DIP_DB)) continue;
+        double time = search->intensity->start + peak->place * search->intensity->step;
         if (pitch_at(search->pitch, time) > 0 && speech_at(search->stretches, time)) nuclei++;
     }
     return nuclei;
 }
 
 static bool find_nuclei(const NucleusSearch *search, int *nuclei, Error *err) {
-    size_t frames = (size_t)search->intensity->count;
-    Peaks peaks = {memory_new(frames, sizeof(double), err), memory_new(frames, sizeof(double), err), 0};
-    bool done = peaks.place && peaks.height;
+    int64_t frames = search->intensity->count;
+    Peaks peaks = {memory_new((size_t)frames, sizeof *peaks.items, err), 0};
+    float *curve = memory_new((size_t)frames, sizeof *curve, err);
+    PeakTable *table = peak_table_new(err);
+    bool done = peaks.items && curve && table;
     if (done) {
-        find_peaks(search, &peaks);
+        for (int64_t i = 0; i < frames; i++) curve[i] = (float)search->intensity->value[i];
+        find_peaks(search, curve, table, &peaks);
         *nuclei = count_nuclei(search, &peaks);
     }
-    free(peaks.place);
-    free(peaks.height);
+    free(peaks.items);
+    free(curve);
+    peak_table_free(table);
     return done;
 }
 
