@@ -105,13 +105,13 @@ bool decoder_logits(Decoder *decoder, int64_t first, int64_t count, float *logit
  * error. */
 DecoderSession *session_open(Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens, Error *err);
 void session_close(DecoderSession *session);
-size_t session_bytes(const Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens);
+size_t session_bytes(Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens);
 Decoder *session_decoder(const DecoderSession *session);
 int session_slots(const DecoderSession *session);
 int64_t session_capacity(const DecoderSession *session);
 int64_t session_length(const DecoderSession *session, int slot);
 
-/* Fills slot[i] with segment i of the packed embeddings (device memory, [cu[count], d]), from position 0;
+/* Fills slot[i] with segment i, rows cu[i] .. cu[i+1]-1 of `embeddings` (device memory), from position 0;
  * logits [count, vocab] (host) of each segment's last row. All host tables. */
 bool session_prefill(DecoderSession *session, Tensor embeddings, const int32_t *cu, const int32_t *slot, int count,
                      float *logits, Error *err);
@@ -119,6 +119,9 @@ bool session_prefill(DecoderSession *session, Tensor embeddings, const int32_t *
 /* Appends token[i] to slot[i]; logits [count, vocab] of what follows. Each slot at most once. */
 bool session_step(DecoderSession *session, const int32_t *slot, const int32_t *token, int count, float *logits,
                   Error *err);
+
+/* Forgets what a slot holds past `length` tokens. */
+void session_shorten(DecoderSession *session, int slot, int64_t length);
 
 /* Slot to[i] becomes a copy of slot from[i], as if all at once. */
 bool session_copy(DecoderSession *session, const int32_t *from, const int32_t *to, int count, Error *err);

@@ -28,6 +28,14 @@ enum { PROJECTIONS = 7 }; /* a layer's linear maps, in the order q k v o gate up
 /* The name of projection 0..6 as modules and PEFT call it: "q_proj". */
 const char *projection_name(int projection);
 
+enum { LORA_NAME = 160 };
+
+/* PEFT's names of a projection's two tensors. */
+void lora_names(int layer, int projection, char a[LORA_NAME], char b[LORA_NAME]);
+
+/* A module's path within the model, as PEFT's target_modules match it: "model.layers.0.mlp.up_proj". */
+void lora_module_path(int layer, int projection, char path[LORA_NAME]);
+
 /* What each projection of each layer gets. A run's LoraConfig gives all targets the same; an adapter
  * trained elsewhere may differ by module (PEFT's rank_pattern, alpha_pattern). */
 typedef struct LoraModule {

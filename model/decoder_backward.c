@@ -1,0 +1,166 @@
+/* Backward through the layers: LoRA gradients, and the gradient of the residual stream in acts->dx.
+ * What is cheap is computed again: norm outputs, the MLP's product, Qwen3's rotated queries. */
+#include "model/decoder_internal.h"
+
+/* Gradients of one projection: dx (written, or added to) and LoRA's. Either may be left out. */
+static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int projection, Tensor x,
+                         Tensor dy, Tensor dx, bool add, Error *err) {
+    LinearBackwardArgs args = {.x = x,
+                               .weight = projection_weight(decoder, layer, projection),
+                               .lora = projection_lora(decoder, acts, pass, layer, projection),
+                               .low = projection_low(decoder, acts, layer, projection, dy.rows),
+                               .dy = dy,
+                               .dx = dx,
+                               .accumulate_dx = add};
+    if (tensor_present(args.lora.a) && tensor_present(x)) {
+        const LoraModule *module = &decoder->lora.modules[layer][projection];
+        args.da = decoder->params->items[module->a].grad;
+        args.db = decoder->params->items[module->b].grad;
+    }
+    return RUN(decoder, linear_backward, &args, err);
+}
+
+/* `count` projections of one input x, whose outputs' gradients lie in columns of dy. */
+static bool projects_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, int count,
+                          Tensor x, Tensor dy, Tensor dx, Error *err) {
+    if (!any_lora(decoder, layer, first, count)) {
+        const LayerWeights *w = &decoder->layers[layer];
+        LinearBackwardArgs args = {.weight = first == PROJ_Q ? w->qkv : w->gate_up, .dy = dy, .dx = dx};
+        return RUN(decoder, linear_backward, &args, err);
+    }
+    for (int p = first; p < first + count; p++)
+        if (!project_back(decoder, acts, pass, layer, p, x, projection_part(decoder, dy, p), dx, p > first, err))
+            return false;
+    return true;
+}
+
+static bool norm_again(Decoder *decoder, Tensor x, Tensor gamma, Tensor y, Error *err) {
+    RmsNormArgs args = {.x = x, .gamma = gamma, .eps = decoder->config.eps, .groups = 1, .y = y};
+    return RUN(decoder, rms_norm, &args, err);
+}
+
+/* dx becomes the gradient through the norm (of dy) plus that which bypasses it (dx itself where `add`). */
+static bool norm_back(Decoder *decoder, Tensor sum, Tensor gamma, Tensor rstd, Tensor dy, Tensor dx, bool add,
+                      Error *err) {
+    RmsNormBackwardArgs args = {.sum = sum,
+                                .gamma = gamma,
+                                .rstd = tensor_rows(rstd, 0, sum.rows),
+                                .dy = dy,
+                                .groups = 1,
+                                .dx = dx,
+                                .residual_grad = add ? dx : (Tensor){0}};
+    return RUN(decoder, rms_norm_backward, &args, err);
+}
+
+/* The down projection: gate_up becomes its own gradient. */
+static bool down_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Error *err) {
+    int64_t n = dx.rows;
+    Tensor gate_up = tensor_rows(acts->layers[layer].gate_up, 0, n);
+    Tensor gate = projection_part(decoder, gate_up, PROJ_GATE), up = projection_part(decoder, gate_up, PROJ_UP);
+    Tensor dprod = tensor_rows(acts->dprod, 0, n), prod = {0}, none = {0};
+    bool lora = any_lora(decoder, layer, PROJ_DOWN, 1);
+    if (lora) prod = tensor_rows(acts->prod, 0, n);
+    SwigluBackwardArgs args = {.gate = gate, .up = up, .dy = dprod, .dgate = gate, .dup = up, .y = prod};
+    return project_back(decoder, acts, pass, layer, PROJ_DOWN, none, dx, dprod, false, err) &&
+           RUN(decoder, swiglu_backward, &args, err) &&
+           (!lora || project_back(decoder, acts, pass, layer, PROJ_DOWN, prod, dx, none, false, err));
+}
+
+/* From the layer's output back to attention's: dx is the stream's gradient on both ends. */
+static bool mlp_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Tensor datt,
+                     Error *err) {
+    const LayerActs *la = &acts->layers[layer];
+    Tensor mid = tensor_rows(la->mid, 0, dx.rows), normed = tensor_rows(acts->normed, 0, dx.rows);
+    Tensor dnormed = tensor_rows(acts->dnormed, 0, dx.rows), gate_up = tensor_rows(la->gate_up, 0, dx.rows);
+    Tensor att = tensor_rows(layer_last(decoder, layer) ? acts->last_att : la->att, 0, dx.rows);
+    Tensor gamma = decoder->layers[layer].post_norm;
+    return down_back(decoder, acts, pass, layer, dx, err) &&
+           (!any_lora(decoder, layer, PROJ_GATE, 2) || norm_again(decoder, mid, gamma, normed, err)) &&
+           projects_back(decoder, acts, pass, layer, PROJ_GATE, 2, normed, gate_up, dnormed, err) &&
+           norm_back(decoder, mid, gamma, la->mid_rstd, dnormed, dx, true, err) &&
+           project_back(decoder, acts, pass, layer, PROJ_O, att, dx, datt, false, err);
+}
+
+static bool unturn(Decoder *decoder, const Acts *acts, Tensor dx, int heads, Error *err) {
+    RopeArgs args = {.x = dx, .position = acts->position, .table = decoder->rope, .heads = heads, .inverse = true};
+    args.dim = decoder->config.head_dim;
+    return RUN(decoder, rope, &args, err);
+}
+
+static bool heads_back(Decoder *decoder, Tensor raw, Tensor gamma, Tensor rstd, int heads, Tensor dx, Error *err) {
+    RmsNormBackwardArgs args = {
+        .sum = raw, .gamma = gamma, .rstd = tensor_rows(rstd, 0, raw.rows), .dy = dx, .groups = heads, .dx = dx};
+    return RUN(decoder, rms_norm_backward, &args, err);
+}
+
+static bool unturn_queries(Decoder *decoder, const Acts *acts, int layer, Tensor dqkv, Error *err) {
+    const DecoderConfig *c = &decoder->config;
+    const LayerActs *la = &acts->layers[layer];
+    const LayerWeights *w = &decoder->layers[layer];
+    Tensor dq = projection_part(decoder, dqkv, PROJ_Q), dk = projection_part(decoder, dqkv, PROJ_K);
+    if (!unturn(decoder, acts, dq, c->heads, err) || !unturn(decoder, acts, dk, c->kv_heads, err)) return false;
+    if (!c->qk_norm) return true;
+    Tensor raw = tensor_rows(la->qkv, 0, dqkv.rows);
+    return heads_back(decoder, projection_part(decoder, raw, PROJ_Q), w->q_norm, la->q_rstd, c->heads, dq, err) &&
+           heads_back(decoder, projection_part(decoder, raw, PROJ_K), w->k_norm, la->k_rstd, c->kv_heads, dk, err);
+}
+
+/* Qwen3's q and k as attention read them: computed again from the projections. */
+static bool turned_again(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
+    return !decoder->config.qk_norm || turn_queries(decoder, acts, pass, layer, err);
+}
+
+static bool attention_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor datt, Tensor dx,
+                           Error *err) {
+    const LayerActs *la = &acts->layers[layer];
+    int64_t n = pass->n;
+    Tensor x = tensor_rows(la->x, 0, n), normed = tensor_rows(acts->normed, 0, n);
+    Tensor dnormed = tensor_rows(acts->dnormed, 0, n), dqkv = tensor_rows(acts->dqkv, 0, n);
+    Tensor gamma = decoder->layers[layer].input_norm;
+    AttentionBackwardArgs args = {.forward = attention_args(decoder, acts, pass, layer),
+                                  .dout = datt,
+                                  .dq = projection_part(decoder, dqkv, PROJ_Q),
+                                  .dk = projection_part(decoder, dqkv, PROJ_K),
+                                  .dv = projection_part(decoder, dqkv, PROJ_V)};
+    return turned_again(decoder, acts, pass, layer, err) && RUN(decoder, attention_backward, &args, err) &&
+           unturn_queries(decoder, acts, layer, dqkv, err) &&
+           (!any_lora(decoder, layer, PROJ_Q, 3) || norm_again(decoder, x, gamma, normed, err)) &&
+           projects_back(decoder, acts, pass, layer, PROJ_Q, 3, normed, dqkv, dnormed, err) &&
+           norm_back(decoder, x, gamma, la->x_rstd, dnormed, dx, true, err);
+}
+
+static bool zero(Decoder *decoder, Tensor t, Error *err) {
+    size_t bytes = (size_t)(t.rows * t.ld) * dtype_size(t.dtype);
+    return decoder->planning || device_fill_zero(decoder->dev, t.data, bytes, err);
+}
+
+/* Spreads response rows' gradients over all rows, zeros elsewhere. */
+static bool spread(Decoder *decoder, const Acts *acts, Tensor rows, Tensor to, Error *err) {
+    return zero(decoder, to, err) &&
+           RUN(decoder, scatter_rows, (&(ScatterRowsArgs){.x = rows, .index = acts->rows, .y = to}), err);
+}
+
+/* The last layer's MLP and output projection, for response rows alone. */
+static bool last_rows_back(Decoder *decoder, const Acts *acts, const Pass *pass, Tensor dx, Tensor datt, Error *err) {
+    int last = decoder->config.layers - 1;
+    int64_t n = pass->responses;
+    Tensor sum = tensor_rows(acts->final_sum, 0, n), rows = tensor_rows(acts->dlast, 0, n);
+    Tensor datt_rows = tensor_rows(acts->dlast_att, 0, n);
+    return norm_back(decoder, sum, decoder->norm, acts->final_rstd, tensor_rows(acts->dfinal, 0, n), rows, false,
+                     err) &&
+           mlp_back(decoder, acts, pass, last, rows, datt_rows, err) && spread(decoder, acts, rows, dx, err) &&
+           spread(decoder, acts, datt_rows, datt, err);
+}
+
+bool pass_backward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err) {
+    Tensor dx = tensor_rows(acts->dx, 0, pass->n), datt = tensor_rows(acts->datt, 0, pass->n);
+    if (pass->responses == 0) return zero(decoder, dx, err);
+    for (int l = decoder->config.layers - 1; l >= 0; l--) {
+        bool last = layer_last(decoder, l);
+        if (last ? !last_rows_back(decoder, acts, pass, dx, datt, err)
+                 : !mlp_back(decoder, acts, pass, l, dx, datt, err))
+            return false;
+        if (!attention_back(decoder, acts, pass, l, datt, dx, err)) return false;
+    }
+    return true;
+}

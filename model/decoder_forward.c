@@ -1,0 +1,293 @@
+/* A trip through the layers, the loss and the logits of what leaves them. */
+#include <math.h>
+#include <string.h>
+
+#include "model/decoder_internal.h"
+
+bool layer_last(const Decoder *decoder, int layer) { return layer == decoder->config.layers - 1; }
+
+/* ---- projections ---- */
+
+/* Where a projection's outputs begin, and how many they are, in its fused matrix. */
+static int64_t part_of(const Decoder *decoder, int projection, int64_t *width) {
+    int64_t q = decoder->q_width, kv = decoder->kv_width, ffn = decoder->config.ffn, d = decoder->config.hidden;
+    const int64_t first[PROJECTIONS] = {0, q, q + kv, 0, 0, ffn, 0};
+    const int64_t widths[PROJECTIONS] = {q, kv, kv, d, ffn, ffn, d};
+    *width = widths[projection];
+    return first[projection];
+}
+
+Tensor projection_part(const Decoder *decoder, Tensor whole, int projection) {
+    int64_t width, first = part_of(decoder, projection, &width);
+    return tensor_cols(whole, first, width);
+}
+
+static Tensor fused_weight(const LayerWeights *w, int projection) {
+    return projection <= PROJ_V ? w->qkv : projection == PROJ_O ? w->o : projection == PROJ_DOWN ? w->down : w->gate_up;
+}
+
+static Tensor fused_bias(const LayerWeights *w, int projection) {
+    return projection <= PROJ_V      ? w->qkv_bias
+           : projection == PROJ_O    ? w->o_bias
+           : projection == PROJ_DOWN ? w->down_bias
+                                     : w->gate_up_bias;
+}
+
+Tensor projection_weight(const Decoder *decoder, int layer, int projection) {
+    int64_t width, first = part_of(decoder, projection, &width);
+    return tensor_rows(fused_weight(&decoder->layers[layer], projection), first, width);
+}
+
+bool any_lora(const Decoder *decoder, int layer, int first, int count) {
+    for (int p = first; decoder->params && p < first + count; p++)
+        if (decoder->lora.modules[layer][p].rank) return true;
+    return false;
+}
+
+Lora projection_lora(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int projection) {
+    if (!any_lora(decoder, layer, projection, 1)) return (Lora){0};
+    const LoraModule *module = &decoder->lora.modules[layer][projection];
+    const Param *params = decoder->params->items;
+    bool responses = layer_last(decoder, layer) && projection >= PROJ_O;
+    Dropout dropout = {.p = pass->dropout ? decoder->lora.dropout : 0,
+                       .seed = decoder->seed,
+                       .step = pass->step,
+                       .place = (uint32_t)(PLACE_LORA + 8 * layer + projection),
+                       .sample = responses ? acts->row_sample : acts->sample,
+                       .position = responses ? acts->row_position : acts->position};
+    return (Lora){
+        .a = params[module->a].value, .b = params[module->b].value, .scale = module->scale, .dropout = dropout};
+}
+
+Tensor projection_low(const Decoder *decoder, const Acts *acts, int layer, int projection, int64_t n) {
+    if (!any_lora(decoder, layer, projection, 1)) return (Tensor){0};
+    int rank = decoder->lora.modules[layer][projection].rank;
+    return tensor_of(acts->layers[layer].low[projection].data, DTYPE_F32, n, rank);
+}
+
+/* `count` projections of one input into their columns of y; as one product where none has LoRA. */
+static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, int count, Tensor x,
+                    Tensor y, Error *err) {
+    Tensor bias = fused_bias(&decoder->layers[layer], first);
+    if (!any_lora(decoder, layer, first, count)) {
+        Tensor weight = fused_weight(&decoder->layers[layer], first);
+        return RUN(decoder, linear, (&(LinearArgs){.x = x, .weight = weight, .bias = bias, .y = y}), err);
+    }
+    for (int p = first; p < first + count; p++) {
+        LinearArgs args = {.x = x,
+                           .weight = projection_weight(decoder, layer, p),
+                           .bias = tensor_present(bias) ? projection_part(decoder, bias, p) : bias,
+                           .lora = projection_lora(decoder, acts, pass, layer, p),
+                           .y = projection_part(decoder, y, p),
+                           .low = projection_low(decoder, acts, layer, p, x.rows)};
+        if (!RUN(decoder, linear, &args, err)) return false;
+    }
+    return true;
+}
+
+/* ---- attention ---- */
+
+/* The tensor that holds q and k as attention reads them. */
+static Tensor turned(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer) {
+    return tensor_rows(decoder->config.qk_norm ? acts->rotated : acts->layers[layer].qkv, 0, pass->n);
+}
+
+static bool norm_heads(Decoder *decoder, Tensor x, Tensor gamma, int heads, Tensor rstd, Tensor y, Error *err) {
+    if (tensor_present(rstd)) rstd = tensor_rows(rstd, 0, x.rows);
+    RmsNormArgs args = {.x = x, .gamma = gamma, .eps = decoder->config.eps, .groups = heads, .y = y, .rstd = rstd};
+    return RUN(decoder, rms_norm, &args, err);
+}
+
+static bool turn(Decoder *decoder, const Acts *acts, Tensor x, int heads, Error *err) {
+    RopeArgs args = {.x = x, .position = acts->position, .table = decoder->rope, .heads = heads};
+    args.dim = decoder->config.head_dim;
+    return RUN(decoder, rope, &args, err);
+}
+
+/* Qwen3's norms of q and k where there are, then the rotation. */
+bool turn_queries(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
+    const DecoderConfig *c = &decoder->config;
+    const LayerActs *la = &acts->layers[layer];
+    const LayerWeights *w = &decoder->layers[layer];
+    Tensor raw = tensor_rows(la->qkv, 0, pass->n), to = turned(decoder, acts, pass, layer);
+    Tensor q = projection_part(decoder, to, PROJ_Q), k = projection_part(decoder, to, PROJ_K);
+    if (c->qk_norm &&
+        (!norm_heads(decoder, projection_part(decoder, raw, PROJ_Q), w->q_norm, c->heads, la->q_rstd, q, err) ||
+         !norm_heads(decoder, projection_part(decoder, raw, PROJ_K), w->k_norm, c->kv_heads, la->k_rstd, k, err)))
+        return false;
+    return turn(decoder, acts, q, c->heads, err) && turn(decoder, acts, k, c->kv_heads, err);
+}
+
+AttentionArgs attention_args(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer) {
+    const DecoderConfig *c = &decoder->config;
+    const LayerActs *la = &acts->layers[layer];
+    Tensor qk = turned(decoder, acts, pass, layer);
+    AttentionArgs args = {.q = projection_part(decoder, qk, PROJ_Q),
+                          .k = projection_part(decoder, qk, PROJ_K),
+                          .v = projection_part(decoder, tensor_rows(la->qkv, 0, pass->n), PROJ_V),
+                          .queries = pass->segments,
+                          .keys = pass->segments,
+                          .heads = c->heads,
+                          .kv_heads = c->kv_heads,
+                          .dim = c->head_dim,
+                          .scale = 1.0f / sqrtf((float)c->head_dim),
+                          .causal = true,
+                          .out = tensor_rows(la->att, 0, pass->n)};
+    if (tensor_present(la->lse)) args.lse = tensor_rows(la->lse, 0, pass->n);
+    return args;
+}
+
+static bool attend_cache(Decoder *decoder, const AttentionArgs *a, const Cache *cache, int layer, Error *err) {
+    AttentionCachedArgs args = {.q = a->q,
+                                .k_cache = cache->k[layer],
+                                .v_cache = cache->v[layer],
+                                .slot = cache->slot,
+                                .length = cache->length,
+                                .capacity = cache->capacity,
+                                .longest = cache->longest,
+                                .heads = a->heads,
+                                .kv_heads = a->kv_heads,
+                                .dim = a->dim,
+                                .scale = a->scale,
+                                .out = a->out};
+    return RUN(decoder, attention_cached, &args, err);
+}
+
+static bool attend(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
+    AttentionArgs args = attention_args(decoder, acts, pass, layer);
+    const Cache *cache = pass->cache;
+    if (cache) {
+        CacheAppendArgs append = {.k = args.k,
+                                  .v = args.v,
+                                  .slot = cache->slot,
+                                  .position = acts->position,
+                                  .capacity = cache->capacity,
+                                  .k_cache = cache->k[layer],
+                                  .v_cache = cache->v[layer]};
+        if (!RUN(decoder, cache_append, &append, err)) return false;
+        if (cache->step) return attend_cache(decoder, &args, cache, layer, err);
+    }
+    return RUN(decoder, attention, &args, err);
+}
+
+/* ---- layers ---- */
+
+static bool norm(Decoder *decoder, Tensor x, Tensor residual, Tensor sum, Tensor gamma, Tensor rstd, Tensor y,
+                 Error *err) {
+    if (tensor_present(rstd)) rstd = tensor_rows(rstd, 0, x.rows);
+    RmsNormArgs args = {.x = x,
+                        .residual = residual,
+                        .sum = sum,
+                        .gamma = gamma,
+                        .eps = decoder->config.eps,
+                        .groups = 1,
+                        .y = y,
+                        .rstd = rstd};
+    return RUN(decoder, rms_norm, &args, err);
+}
+
+/* From the residual stream (or, after the first layer, the last output and the stream it belongs on)
+ * to attention's output. */
+static bool attention_block(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
+    const LayerActs *la = &acts->layers[layer];
+    int64_t n = pass->n;
+    Tensor normed = tensor_rows(acts->normed, 0, n), x = tensor_rows(la->x, 0, n), in = pass->input, residual = {0};
+    Tensor sum = in.data == x.data ? (Tensor){0} : x;
+    if (layer > 0) {
+        in = tensor_rows(acts->out, 0, n);
+        residual = tensor_rows(acts->layers[layer - 1].mid, 0, n);
+        sum = x;
+    }
+    return norm(decoder, in, residual, sum, decoder->layers[layer].input_norm, la->x_rstd, normed, err) &&
+           project(decoder, acts, pass, layer, PROJ_Q, 3, normed, tensor_rows(la->qkv, 0, n), err) &&
+           turn_queries(decoder, acts, pass, layer, err) && attend(decoder, acts, pass, layer, err);
+}
+
+static bool gather(Decoder *decoder, Tensor x, const int32_t *index, Tensor y, Error *err) {
+    return RUN(decoder, gather_rows, (&(GatherRowsArgs){.x = x, .index = index, .y = y}), err);
+}
+
+/* From attention's output to the layer's, which acts->out gets without the residual stream: that is in
+ * `mid`. Row by row, so the last layer does it for response rows alone. */
+static bool mlp_block(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
+    const LayerActs *la = &acts->layers[layer];
+    bool last = layer_last(decoder, layer);
+    int64_t n = last ? pass->responses : pass->n;
+    Tensor att = tensor_rows(last ? acts->last_att : la->att, 0, n);
+    Tensor x = tensor_rows(last ? acts->last_x : la->x, 0, n);
+    Tensor mid = acts->limits.training ? tensor_rows(la->mid, 0, n) : x;
+    Tensor out = tensor_rows(acts->out, 0, n), normed = tensor_rows(acts->normed, 0, n);
+    Tensor gate_up = tensor_rows(la->gate_up, 0, n), prod = tensor_rows(acts->prod, 0, n);
+    if (last && (!gather(decoder, tensor_rows(la->att, 0, pass->n), acts->rows, att, err) ||
+                 !gather(decoder, tensor_rows(la->x, 0, pass->n), acts->rows, x, err)))
+        return false;
+    SwigluArgs swiglu = {.gate = projection_part(decoder, gate_up, PROJ_GATE),
+                         .up = projection_part(decoder, gate_up, PROJ_UP),
+                         .y = prod};
+    return project(decoder, acts, pass, layer, PROJ_O, 1, att, out, err) &&
+           norm(decoder, out, x, mid, decoder->layers[layer].post_norm, la->mid_rstd, normed, err) &&
+           project(decoder, acts, pass, layer, PROJ_GATE, 2, normed, gate_up, err) &&
+           RUN(decoder, swiglu, &swiglu, err) && project(decoder, acts, pass, layer, PROJ_DOWN, 1, prod, out, err);
+}
+
+bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err) {
+    int last = decoder->config.layers - 1;
+    for (int l = 0; l <= last; l++) {
+        if (!attention_block(decoder, acts, pass, l, err)) return false;
+        if (l == last && pass->responses == 0) return true;
+        if (!mlp_block(decoder, acts, pass, l, err)) return false;
+    }
+    int64_t n = pass->responses;
+    Tensor mid = tensor_rows(acts->limits.training ? acts->layers[last].mid : acts->last_x, 0, n);
+    return norm(decoder, tensor_rows(acts->out, 0, n), mid, tensor_rows(acts->final_sum, 0, n), decoder->norm,
+                acts->final_rstd, tensor_rows(acts->final, 0, n), err);
+}
+
+/* ---- logits ---- */
+
+static bool chunk_logits(Decoder *decoder, const Acts *acts, int64_t first, int64_t n, Error *err) {
+    LinearArgs args = {
+        .x = tensor_rows(acts->final, first, n), .weight = decoder->head, .y = tensor_rows(acts->logits, 0, n)};
+    return RUN(decoder, linear, &args, err);
+}
+
+bool rows_loss(Decoder *decoder, Acts *acts, int64_t responses, bool gradient, float scale, Error *err) {
+    for (int64_t first = 0; first < responses; first += acts->chunk) {
+        int64_t n = responses - first < acts->chunk ? responses - first : acts->chunk;
+        CrossEntropyArgs loss = {.logits = tensor_rows(acts->logits, 0, n),
+                                 .target = acts->targets + first,
+                                 .scale = scale,
+                                 .gradient = gradient,
+                                 .row_loss = tensor_cols(acts->row_loss, first, n)};
+        if (!chunk_logits(decoder, acts, first, n, err) || !RUN(decoder, cross_entropy, &loss, err)) return false;
+        if (!gradient) continue;
+        LinearBackwardArgs back = {
+            .weight = decoder->head, .dy = loss.logits, .dx = tensor_rows(acts->dfinal, first, n)};
+        if (!RUN(decoder, linear_backward, &back, err)) return false;
+    }
+    return true;
+}
+
+/* Rows of any dtype to host floats. Halves arrive in the lower half of `out` and are widened from its end. */
+static bool download_rows(Decoder *decoder, Tensor t, float *out, Error *err) {
+    size_t count = (size_t)(t.rows * t.cols);
+    if (!device_download(decoder->dev, out, t.data, count * dtype_size(t.dtype), err)) return false;
+    for (size_t i = count; t.dtype != DTYPE_F32 && i-- > 0;) {
+        uint16_t half;
+        memcpy(&half, (char *)out + 2 * i, sizeof half);
+        float value = t.dtype == DTYPE_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
+        memcpy(out + i, &value, sizeof value);
+    }
+    return true;
+}
+
+bool rows_logits(Decoder *decoder, Acts *acts, int64_t first, int64_t count, float *logits, Error *err) {
+    int64_t vocab = decoder->config.vocab;
+    for (int64_t done = 0; done < count; done += acts->chunk) {
+        int64_t n = count - done < acts->chunk ? count - done : acts->chunk;
+        if (!chunk_logits(decoder, acts, first + done, n, err) ||
+            !download_rows(decoder, tensor_rows(acts->logits, 0, n), logits + done * vocab, err))
+            return false;
+    }
+    return true;
+}

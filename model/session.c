@@ -1,0 +1,282 @@
+/* A KV cache of several sequences: prompts in, tokens after them one by one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/decoder_internal.h"
+
+struct DecoderSession {
+    Decoder *decoder;
+    int slots;
+    int64_t capacity;
+    void *memory;
+    Acts acts;
+    Cache cache;
+    int64_t *length;           /* [slots], host */
+    int32_t *cu, *rows;        /* [slots + 1], [slots]: the batch's tables */
+    int32_t *tables, *staging; /* device block of the four below, and its host image */
+    int32_t *slot, *lengths;   /* [tokens] each */
+    int32_t *from, *to, *ids;  /* [slots] each */
+    int64_t table_size;
+};
+
+static DecoderLimits limits_of(int slots, int64_t capacity, int64_t prefill) {
+    int64_t tokens = prefill > 0 ? prefill : capacity;
+    if (tokens < slots) tokens = slots;
+    return (DecoderLimits){.tokens = tokens, .segments = slots, .responses = slots};
+}
+
+static void take_caches(DecoderSession *session, Arena *arena) {
+    Decoder *decoder = session->decoder;
+    DType dtype = device_dtype(decoder->dev);
+    int64_t rows = session->slots * session->capacity, width = decoder->kv_width;
+    for (int l = 0; l < decoder->config.layers; l++) {
+        session->cache.k[l] = tensor_of(arena_take(arena, "cache.k", dtype, rows, width), dtype, rows, width);
+        session->cache.v[l] = tensor_of(arena_take(arena, "cache.v", dtype, rows, width), dtype, rows, width);
+    }
+}
+
+static CacheCopyArgs copy_args(const DecoderSession *session, int count, int layer) {
+    return (CacheCopyArgs){.from = session->from,
+                           .to = session->to,
+                           .length = session->lengths,
+                           .count = count,
+                           .capacity = session->capacity,
+                           .k_cache = session->cache.k[layer],
+                           .v_cache = session->cache.v[layer]};
+}
+
+static bool session_layout(DecoderSession *session, Arena *arena, const DecoderLimits *limits, Error *err) {
+    if (!acts_layout(session->decoder, &session->acts, arena, limits, err)) return false;
+    take_caches(session, arena);
+    session->table_size = 2 * limits->tokens + 3 * session->slots;
+    int32_t *at = session->tables = arena_take(arena, "session.tables", DTYPE_I32, 1, session->table_size);
+    if (!at) return true;
+    session->slot = at;
+    session->lengths = session->slot + limits->tokens;
+    session->from = session->lengths + limits->tokens;
+    session->to = session->from + session->slots;
+    session->ids = session->to + session->slots;
+    session->cache.slot = session->slot;
+    session->cache.length = session->lengths;
+    return true;
+}
+
+static DecoderSession *session_new(Decoder *decoder, int slots, int64_t capacity, Error *err) {
+    if (slots < 1 || capacity < 1 || capacity > INT32_MAX / slots) {
+        fail(err, "a session of %d slots of %lld tokens cannot be made", slots, (long long)capacity);
+        return NULL;
+    }
+    DecoderSession *session = memory_new(1, sizeof *session, err);
+    if (!session) return NULL;
+    *session = (DecoderSession){.decoder = decoder, .slots = slots, .capacity = capacity};
+    size_t layers = (size_t)decoder->config.layers, count = (size_t)slots;
+    session->cache.k = memory_new(layers, sizeof *session->cache.k, err);
+    session->cache.v = memory_new(layers, sizeof *session->cache.v, err);
+    session->length = memory_new(count, sizeof *session->length, err);
+    session->cu = memory_new(count + 1, sizeof *session->cu, err);
+    session->rows = memory_new(count, sizeof *session->rows, err);
+    session->cache.capacity = session->cache.longest = capacity;
+    if (session->cache.k && session->cache.v && session->length && session->cu && session->rows) return session;
+    session_close(session);
+    return NULL;
+}
+
+/* Scratch for prompts, for steps, for copies. */
+static bool session_reserve(DecoderSession *session, Error *err) {
+    Decoder *decoder = session->decoder;
+    CacheCopyArgs copy = copy_args(session, session->slots, 0);
+    session->cache.step = false;
+    if (!acts_reserve(decoder, &session->acts, &session->cache, err)) return false;
+    session->cache.step = true;
+    return acts_reserve(decoder, &session->acts, &session->cache, err) &&
+           device_reserve_scratch(decoder->dev, cache_copy_scratch(&copy), err);
+}
+
+static bool session_commit(DecoderSession *session, const DecoderLimits *limits, Error *err) {
+    Decoder *decoder = session->decoder;
+    Arena arena = {.name = "generation"};
+    bool ok = session_layout(session, &arena, limits, err) && arena_check(&arena, err);
+    if (ok) {
+        arena.size = arena.used;
+        arena.base = session->memory = device_alloc(decoder->dev, arena.used, err);
+        arena_reset(&arena);
+        session->staging = memory_new((size_t)session->table_size, sizeof *session->staging, err);
+        ok = session->memory && session->staging && session_layout(session, &arena, limits, err) &&
+             arena_check(&arena, err) && decoder_positions(decoder, session->capacity, err) &&
+             session_reserve(session, err);
+    }
+    arena_free(&arena);
+    return ok;
+}
+
+DecoderSession *session_open(Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens, Error *err) {
+    DecoderSession *session = session_new(decoder, slots, capacity, err);
+    DecoderLimits limits = limits_of(slots, capacity, prefill_tokens);
+    if (session && session_commit(session, &limits, err)) return session;
+    session_close(session);
+    return NULL;
+}
+
+void session_close(DecoderSession *session) {
+    if (!session) return;
+    acts_free(&session->acts);
+    device_free(session->decoder->dev, session->memory);
+    free(session->cache.k);
+    free(session->cache.v);
+    free(session->length);
+    free(session->cu);
+    free(session->rows);
+    free(session->staging);
+    free(session);
+}
+
+size_t session_bytes(Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens) {
+    DecoderSession *session = session_new(decoder, slots, capacity, NULL);
+    DecoderLimits limits = limits_of(slots, capacity, prefill_tokens);
+    Arena arena = {.name = "generation"};
+    size_t bytes = session && session_layout(session, &arena, &limits, NULL) && !arena.failed ? arena.used : SIZE_MAX;
+    arena_free(&arena);
+    session_close(session);
+    return bytes;
+}
+
+Decoder *session_decoder(const DecoderSession *session) { return session->decoder; }
+int session_slots(const DecoderSession *session) { return session->slots; }
+int64_t session_capacity(const DecoderSession *session) { return session->capacity; }
+int64_t session_length(const DecoderSession *session, int slot) { return session->length[slot]; }
+
+static int32_t *host_table(const DecoderSession *session, const int32_t *table) {
+    return session->staging + (table - session->tables);
+}
+
+static bool upload_tables(DecoderSession *session, Error *err) {
+    return device_upload(session->decoder->dev, session->tables, session->staging,
+                         (size_t)session->table_size * sizeof *session->staging, err);
+}
+
+static bool check_slots(const DecoderSession *session, const int32_t *slot, int count, Error *err) {
+    if (count < 1 || count > session->slots)
+        return fail(err, "%d sequences were given to a session of %d slots", count, session->slots);
+    for (int i = 0; i < count; i++)
+        if (slot[i] < 0 || slot[i] >= session->slots)
+            return fail(err, "slot %d of a session that has %d", slot[i], session->slots);
+    return true;
+}
+
+/* ---- prompts ---- */
+
+/* How many of the segments from `first` on enter together. */
+static int group_of(const DecoderSession *session, const int32_t *cu, int first, int count) {
+    int n = 0;
+    while (first + n < count && cu[first + n + 1] - cu[first] <= session->acts.limits.tokens) n++;
+    return n;
+}
+
+static bool prefill_group(DecoderSession *session, Tensor embeddings, const int32_t *cu, const int32_t *slot, int count,
+                          float *logits, Error *err) {
+    DecoderBatch batch = {.count = count, .cu = session->cu, .responses = count, .rows = session->rows};
+    int32_t *row_slot = host_table(session, session->slot);
+    Pass pass;
+    for (int i = 0; i <= count; i++) session->cu[i] = cu[i] - cu[0];
+    for (int i = 0; i < count; i++) {
+        session->rows[i] = session->cu[i + 1] - 1;
+        session->length[slot[i]] = cu[i + 1] - cu[i];
+        for (int32_t t = session->cu[i]; t < session->cu[i + 1]; t++) row_slot[t] = slot[i];
+    }
+    if (!upload_tables(session, err) || !acts_tables(session->decoder, &session->acts, &batch, &pass, err))
+        return false;
+    session->cache.step = false;
+    pass.cache = &session->cache;
+    pass.input = tensor_rows(embeddings, cu[0], pass.n);
+    return pass_forward(session->decoder, &session->acts, &pass, err) &&
+           rows_logits(session->decoder, &session->acts, 0, count, logits, err);
+}
+
+bool session_prefill(DecoderSession *session, Tensor embeddings, const int32_t *cu, const int32_t *slot, int count,
+                     float *logits, Error *err) {
+    if (!check_slots(session, slot, count, err)) return false;
+    for (int i = 0; i < count; i++)
+        if (cu[i + 1] - cu[i] < 1 || cu[i + 1] - cu[i] > session->capacity)
+            return fail(err, "a prompt of %d tokens was given to a session for 1 to %lld", cu[i + 1] - cu[i],
+                        (long long)session->capacity);
+    for (int first = 0; first < count;) {
+        int group = group_of(session, cu, first, count);
+        if (group == 0)
+            return fail(err, "a prompt has %d tokens; the session takes %lld at a time", cu[first + 1] - cu[first],
+                        (long long)session->acts.limits.tokens);
+        float *out = logits + (int64_t)first * session->decoder->config.vocab;
+        if (!prefill_group(session, embeddings, cu + first, slot + first, group, out, err)) return false;
+        first += group;
+    }
+    return true;
+}
+
+/* ---- steps ---- */
+
+static bool check_step(const DecoderSession *session, const int32_t *slot, const int32_t *token, int count,
+                       Error *err) {
+    if (!check_slots(session, slot, count, err)) return false;
+    for (int i = 0; i < count; i++) {
+        if (session->length[slot[i]] >= session->capacity)
+            return fail(err, "slot %d is full: it holds %lld tokens", slot[i], (long long)session->capacity);
+        if (token[i] < 0 || token[i] >= session->decoder->config.vocab)
+            return fail(err, "token %d; expected an id from 0 to %d", token[i], session->decoder->config.vocab - 1);
+    }
+    return true;
+}
+
+/* Tables of one row a sequence, each at its own position. */
+static bool step_tables(DecoderSession *session, const int32_t *slot, const int32_t *token, int count, Pass *pass,
+                        Error *err) {
+    const Acts *acts = &session->acts;
+    int32_t *row_slot = host_table(session, session->slot), *length = host_table(session, session->lengths);
+    int32_t *ids = host_table(session, session->ids), *position = acts->staging + (acts->position - acts->tables);
+    DecoderBatch batch = {.count = count, .cu = session->cu, .responses = count, .rows = session->rows};
+    for (int i = 0; i <= count; i++) session->cu[i] = i;
+    for (int i = 0; i < count; i++) session->rows[i] = i;
+    if (!acts_tables(session->decoder, acts, &batch, pass, err)) return false;
+    session->cache.longest = 0;
+    for (int i = 0; i < count; i++) {
+        int64_t held = session->length[slot[i]]++;
+        position[i] = (int32_t)held;
+        length[i] = (int32_t)held + 1;
+        row_slot[i] = slot[i];
+        ids[i] = token[i];
+        if (held + 1 > session->cache.longest) session->cache.longest = held + 1;
+    }
+    return device_upload(session->decoder->dev, acts->position, position, (size_t)count * sizeof *position, err) &&
+           upload_tables(session, err);
+}
+
+bool session_step(DecoderSession *session, const int32_t *slot, const int32_t *token, int count, float *logits,
+                  Error *err) {
+    Decoder *decoder = session->decoder;
+    Pass pass;
+    if (!check_step(session, slot, token, count, err) || !step_tables(session, slot, token, count, &pass, err) ||
+        !decoder_embed(decoder, session->ids, pass.input, err))
+        return false;
+    session->cache.step = true;
+    pass.cache = &session->cache;
+    return pass_forward(decoder, &session->acts, &pass, err) &&
+           rows_logits(decoder, &session->acts, 0, count, logits, err);
+}
+
+bool session_copy(DecoderSession *session, const int32_t *from, const int32_t *to, int count, Error *err) {
+    if (count == 0) return true;
+    if (!check_slots(session, from, count, err) || !check_slots(session, to, count, err)) return false;
+    int32_t *length = host_table(session, session->lengths);
+    memcpy(host_table(session, session->from), from, (size_t)count * sizeof *from);
+    memcpy(host_table(session, session->to), to, (size_t)count * sizeof *to);
+    for (int i = 0; i < count; i++) length[i] = (int32_t)session->length[from[i]];
+    for (int i = 0; i < count; i++) session->length[to[i]] = length[i];
+    if (!upload_tables(session, err)) return false;
+    for (int l = 0; l < session->decoder->config.layers; l++) {
+        CacheCopyArgs args = copy_args(session, count, l);
+        if (!op_cache_copy(session->decoder->dev, &args, err)) return false;
+    }
+    return true;
+}
+
+void session_shorten(DecoderSession *session, int slot, int64_t length) {
+    if (length < session->length[slot]) session->length[slot] = length;
+}
