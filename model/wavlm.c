@@ -1,0 +1,352 @@
+#include "model/wavlm.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* Clips go through the convolutions in groups of about this many samples, which bounds their memory: the
+ * first layer makes 512 channels of every 5 samples. */
+enum { CHUNK_SAMPLES = 5 * AUDIO_RATE };
+
+static const float CONV_EPS = 1e-5f; /* PyTorch's default, whatever layer_norm_eps says */
+
+/* ---- layout ------------------------------------------------------------------------------- */
+
+static Tensor take(Arena *arena, const char *name, DType dtype, int64_t rows, int64_t cols) {
+    return tensor_of(arena_take(arena, name, dtype, rows, cols), dtype, rows, cols);
+}
+
+/* Kernels are no shorter than strides, so that several clips never give more rows than one as long as all. */
+static void layout_convs(const Wavlm *wavlm, WavlmWork *work, Arena *arena) {
+    const WavlmConfig *config = &wavlm->config;
+    const DType dtype = device_dtype(wavlm->dev);
+    int64_t most[2] = {0, 0};
+    for (int i = 0; i < config->convs; i++) {
+        int64_t elements = wavlm_rows(config, i + 1, work->chunk) * config->conv_dim[i];
+        if (elements > most[i % 2]) most[i % 2] = elements;
+    }
+    work->conv[0] = take(arena, "encoder.conv.even", dtype, 1, most[0]);
+    work->conv[1] = take(arena, "encoder.conv.odd", dtype, 1, most[1]);
+    int64_t rows = wavlm_frames(config, work->chunk);
+    work->normed_conv = take(arena, "encoder.conv.normed", dtype, rows, config->conv_dim[config->convs - 1]);
+}
+
+bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err) {
+    const WavlmConfig *config = &wavlm->config;
+    const DType dtype = device_dtype(wavlm->dev);
+    const int64_t hidden = config->hidden, n = wavlm_frames(config, limits->samples);
+    const int64_t widest = config->ffn > 3 * hidden ? config->ffn : 3 * hidden;
+    if (limits->samples > INT32_MAX || limits->longest > limits->samples || limits->clips < 1 ||
+        limits->clips > limits->samples || wavlm_frames(config, limits->longest) < 1)
+        return fail(err,
+                    "encoder: a batch of %" PRId64 " clips, %" PRId64 " samples, the longest %" PRId64
+                    ", cannot be planned for: clips have at least %" PRId64 " samples and batches at most %d",
+                    limits->clips, limits->samples, limits->longest, wavlm_receptive_field(config), INT32_MAX);
+    work->limits = *limits;
+    work->frames = n;
+    work->longest_frames = wavlm_frames(config, limits->longest);
+    work->chunk = limits->longest > CHUNK_SAMPLES ? limits->longest : CHUNK_SAMPLES;
+    if (work->chunk > limits->samples) work->chunk = limits->samples;
+    /* samples, frames, and for each chunk a table of every convolution's input and of the last one's output;
+     * a chunk has at least one clip. */
+    work->table_entries = (limits->clips + 1) * 2 + limits->clips * 2 * (config->convs + 1);
+    work->tables = arena_take(arena, "encoder.segments", DTYPE_I32, 1, work->table_entries);
+    work->wave = arena_take(arena, "encoder.wave", DTYPE_F32, limits->samples, 1);
+    layout_convs(wavlm, work, arena);
+    work->state[0] = take(arena, "encoder.state.even", dtype, n, hidden);
+    work->state[1] = take(arena, "encoder.state.odd", dtype, n, hidden);
+    if (config->pre_norm) work->attention_in = take(arena, "encoder.normed", dtype, n, hidden);
+    work->attended = take(arena, "encoder.attended", dtype, n, hidden);
+    work->mid = take(arena, "encoder.mid", dtype, n, hidden);
+    work->wide = take(arena, "encoder.wide", dtype, 1, n * widest);
+    work->gate = take(arena, "encoder.gate", DTYPE_F32, n, config->heads);
+    work->bias = take(arena, "encoder.position", DTYPE_F32, config->heads, 2 * work->longest_frames - 1);
+    return true;
+}
+
+/* ---- the relative position bias ----------------------------------------------------------- */
+
+/* T5's bidirectional buckets, evaluated in fp32 in the order of Microsoft's code. */
+static int bucket(const WavlmConfig *config, int64_t distance) {
+    const int half = config->buckets / 2, exact = half / 2;
+    const int64_t n = distance < 0 ? -distance : distance;
+    const int start = distance > 0 ? half : 0;
+    if (n < exact) return start + (int)n;
+    float scale = (float)log((double)config->max_distance / exact);
+    float place = (float)exact + logf((float)n / (float)exact) / scale * (float)(half - exact);
+    return start + (place < (float)half ? (int)place : half - 1);
+}
+
+static bool upload_bias(const Wavlm *wavlm, const WavlmWork *work, Error *err) {
+    const int64_t columns = work->bias.cols, longest = work->longest_frames;
+    const int heads = wavlm->config.heads;
+    float *table = memory_new((size_t)(columns * heads), sizeof *table, err);
+    if (!table) return false;
+    for (int64_t column = 0; column < columns; column++) {
+        const float *row = wavlm->relative + (int64_t)bucket(&wavlm->config, column - longest + 1) * heads;
+        for (int head = 0; head < heads; head++) table[head * columns + column] = row[head];
+    }
+    bool ok = device_upload(wavlm->dev, work->bias.data, table, (size_t)(columns * heads) * sizeof *table, err) &&
+              device_wait(wavlm->dev, err);
+    free(table);
+    return ok;
+}
+
+/* ---- segment tables ----------------------------------------------------------------------- */
+
+/* Tables are written once a batch, in the order they are read in: samples, frames, then chunk by chunk the
+ * lengths before each convolution and after the last. */
+typedef struct Tables {
+    const WavlmWork *work;
+    int64_t next;
+} Tables;
+
+static Packed next_table(Tables *tables, int32_t count) {
+    Packed packed = packed_of(tables->work->host_tables + tables->next, count);
+    packed.device = tables->work->tables + tables->next;
+    tables->next += count + 1;
+    return packed;
+}
+
+/* One past the last clip of the chunk that begins with clip `first`. */
+static int chunk_end(const WavlmWork *work, const WavlmBatch *batch, int first) {
+    int end = first + 1;
+    while (end < batch->count && batch->start[end + 1] - batch->start[first] <= work->chunk) end++;
+    return end;
+}
+
+/* Lengths of clips first .. end-1 after `convs` convolutions, as a running sum from 0. */
+static int32_t *write_table(const WavlmConfig *config, const WavlmBatch *batch, int first, int end, int convs,
+                            int32_t *to) {
+    *to++ = 0;
+    for (int c = first; c < end; c++, to++) {
+        int64_t samples = batch->start[c + 1] - batch->start[c];
+        *to = to[-1] + (int32_t)wavlm_rows(config, convs, samples);
+    }
+    return to;
+}
+
+static void write_tables(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch) {
+    const WavlmConfig *config = &wavlm->config;
+    int32_t *to = write_table(config, batch, 0, batch->count, 0, work->host_tables);
+    to = write_table(config, batch, 0, batch->count, config->convs, to);
+    for (int first = 0, end; first < batch->count; first = end) {
+        end = chunk_end(work, batch, first);
+        for (int i = 0; i <= config->convs; i++) to = write_table(config, batch, first, end, i, to);
+    }
+}
+
+/* ---- forward ------------------------------------------------------------------------------ */
+
+static Tensor shaped(Tensor buffer, int64_t rows, int64_t cols) {
+    return tensor_of(buffer.data, buffer.dtype, rows, cols);
+}
+
+static bool conv_layer(const Wavlm *wavlm, Pass *pass, int i, Tensor x, Tensor y, Packed in, Packed out, Error *err) {
+    const WavlmConfig *config = &wavlm->config;
+    const WavlmConv *conv = &wavlm->conv[i];
+    const bool normed = tensor_present(conv->gamma);
+    if (!APPLY(pass, err, Conv, conv, .x = x, .weight = conv->weight, .bias = conv->bias,
+               .kernel = config->conv_kernel[i], .stride = config->conv_stride[i], .in_segments = in,
+               .out_segments = out, .act = normed ? ACT_NONE : ACT_GELU, .y = y))
+        return false;
+    if (!normed) return true;
+    if (config->conv_layer_norm)
+        return APPLY(pass, err, LayerNorm, layer_norm, .x = y, .gamma = conv->gamma, .beta = conv->beta,
+                     .eps = CONV_EPS, .act = ACT_GELU, .y = y);
+    return APPLY(pass, err, SegmentNorm, segment_norm, .x = y, .segments = out, .gamma = conv->gamma,
+                 .beta = conv->beta, .eps = CONV_EPS, .act = ACT_GELU, .y = y);
+}
+
+/* A chunk's waveform through the convolutions and the projection to `y`. */
+static bool conv_chunk(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, Tensor x, int clips, Tables *tables,
+                       Tensor y, Error *err) {
+    const WavlmConfig *config = &wavlm->config;
+    Packed in = next_table(tables, clips);
+    for (int i = 0; i < config->convs; i++) {
+        Packed out = next_table(tables, clips);
+        Tensor to = shaped(work->conv[i % 2], out.total, config->conv_dim[i]);
+        if (!conv_layer(wavlm, pass, i, x, to, in, out, err)) return false;
+        x = to;
+        in = out;
+    }
+    Tensor normed = tensor_rows(work->normed_conv, 0, x.rows);
+    return APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = wavlm->feature_gamma, .beta = wavlm->feature_beta,
+                 .eps = config->eps, .y = normed) &&
+           APPLY(pass, err, Linear, linear, .x = normed, .weight = wavlm->projection, .bias = wavlm->projection_bias,
+                 .y = y);
+}
+
+/* The whole batch's waveform to projected features in `y`. */
+static bool features(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, const WavlmBatch *batch, Packed samples,
+                     Tables *tables, Tensor y, Error *err) {
+    Tensor wave = tensor_of(work->wave, DTYPE_F32, samples.total, 1);
+    if (wavlm->config.normalize && !APPLY(pass, err, WaveNorm, wave_norm, .x = wave, .segments = samples, .y = wave))
+        return false;
+    int64_t frame = 0;
+    for (int first = 0, end; first < batch->count; first = end) {
+        end = chunk_end(work, batch, first);
+        Tensor x = tensor_rows(wave, samples.host[first], samples.host[end] - samples.host[first]);
+        int64_t rows = 0;
+        for (int c = first; c < end; c++) rows += wavlm_frames(&wavlm->config, samples.host[c + 1] - samples.host[c]);
+        if (!conv_chunk(wavlm, work, pass, x, end - first, tables, tensor_rows(y, frame, rows), err)) return false;
+        frame += rows;
+    }
+    return true;
+}
+
+/* Gated attention of `u` to `y`, without the residual. */
+static bool attend(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, Pass *pass, Packed frames,
+                   Tensor u, Tensor y, Error *err) {
+    const WavlmConfig *config = &wavlm->config;
+    const int64_t hidden = config->hidden, n = frames.total;
+    const int dim = (int)(hidden / config->heads);
+    Tensor qkv = shaped(work->wide, n, 3 * hidden), gate = tensor_rows(work->gate, 0, n);
+    Tensor attended = tensor_rows(work->attended, 0, n);
+    return APPLY(pass, err, Linear, linear, .x = u, .weight = layer->qkv, .bias = layer->qkv_bias, .y = qkv) &&
+           APPLY(pass, err, RelGate, rel_gate, .u = u, .weight = layer->gate, .bias = layer->gate_bias,
+                 .scale = layer->gate_scale, .heads = config->heads, .gate = gate) &&
+           APPLY(pass, err, Attention, attention, .q = tensor_cols(qkv, 0, hidden),
+                 .k = tensor_cols(qkv, hidden, hidden), .v = tensor_cols(qkv, 2 * hidden, hidden), .queries = frames,
+                 .keys = frames, .heads = config->heads, .kv_heads = config->heads, .dim = dim,
+                 .scale = 1.0f / sqrtf((float)dim), .bias = work->bias, .gate = gate, .out = attended) &&
+           APPLY(pass, err, Linear, linear, .x = attended, .weight = layer->out, .bias = layer->out_bias, .y = y);
+}
+
+static bool pre_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, Pass *pass,
+                           Packed frames, Tensor x, Tensor y, Error *err) {
+    const float eps = wavlm->config.eps;
+    const int64_t n = frames.total;
+    Tensor normed = tensor_rows(work->attention_in, 0, n), mid = tensor_rows(work->mid, 0, n);
+    Tensor wide = shaped(work->wide, n, wavlm->config.ffn);
+    return APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = layer->gamma1, .beta = layer->beta1, .eps = eps,
+                 .y = normed) &&
+           attend(wavlm, work, layer, pass, frames, normed, mid, err) &&
+           APPLY(pass, err, LayerNorm, layer_norm, .x = mid, .residual = x, .sum = y, .gamma = layer->gamma2,
+                 .beta = layer->beta2, .eps = eps, .y = normed) &&
+           APPLY(pass, err, Linear, linear, .x = normed, .weight = layer->in, .bias = layer->in_bias, .act = ACT_GELU,
+                 .y = wide) &&
+           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias,
+                 .accumulate = true, .y = y);
+}
+
+static bool post_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, Pass *pass,
+                            Packed frames, Tensor x, Tensor y, Error *err) {
+    const float eps = wavlm->config.eps;
+    const int64_t n = frames.total;
+    Tensor mid = tensor_rows(work->mid, 0, n), down = tensor_rows(work->attended, 0, n);
+    Tensor wide = shaped(work->wide, n, wavlm->config.ffn);
+    return attend(wavlm, work, layer, pass, frames, x, mid, err) &&
+           APPLY(pass, err, LayerNorm, layer_norm, .x = mid, .residual = x, .gamma = layer->gamma1,
+                 .beta = layer->beta1, .eps = eps, .y = mid) &&
+           APPLY(pass, err, Linear, linear, .x = mid, .weight = layer->in, .bias = layer->in_bias, .act = ACT_GELU,
+                 .y = wide) &&
+           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias, .y = down) &&
+           APPLY(pass, err, LayerNorm, layer_norm, .x = down, .residual = mid, .gamma = layer->gamma2,
+                 .beta = layer->beta2, .eps = eps, .y = y);
+}
+
+/* The first hidden state: positions added to the projected features in `x`. */
+static bool positions(const Wavlm *wavlm, Pass *pass, Packed frames, Tensor x, Tensor y, Error *err) {
+    const WavlmConfig *config = &wavlm->config;
+    if (!APPLY(pass, err, PosConv, pos_conv, .x = x, .weight = wavlm->pos, .bias = wavlm->pos_bias,
+               .kernel = config->pos_kernel, .groups = config->pos_groups, .segments = frames, .y = y))
+        return false;
+    return config->pre_norm || APPLY(pass, err, LayerNorm, layer_norm, .x = y, .gamma = wavlm->gamma,
+                                     .beta = wavlm->beta, .eps = config->eps, .y = y);
+}
+
+static Tensor state_of(const WavlmWork *work, const Tensor *states, int i, int64_t n) {
+    if (states && tensor_present(states[i])) return states[i];
+    return tensor_rows(work->state[i % 2], 0, n);
+}
+
+/* `batch`'s tables have been written; its samples, unless planning, are in work->wave. */
+static bool forward(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, const WavlmBatch *batch,
+                    const Tensor *states, Error *err) {
+    const WavlmConfig *config = &wavlm->config;
+    Tables tables = {.work = work};
+    Packed samples = next_table(&tables, batch->count), frames = next_table(&tables, batch->count);
+    const int64_t n = frames.total;
+    Tensor projected = tensor_rows(work->mid, 0, n), x = state_of(work, states, 0, n);
+    if (!features(wavlm, work, pass, batch, samples, &tables, projected, err) ||
+        !positions(wavlm, pass, frames, projected, x, err))
+        return false;
+    for (int i = 0; i < config->layers; i++) {
+        Tensor y = state_of(work, states, i + 1, n);
+        const WavlmLayer *layer = &wavlm->layers[i];
+        bool ok = config->pre_norm ? pre_norm_layer(wavlm, work, layer, pass, frames, x, y, err)
+                                   : post_norm_layer(wavlm, work, layer, pass, frames, x, y, err);
+        if (!ok) return false;
+        x = y;
+    }
+    return !config->pre_norm || APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = wavlm->gamma,
+                                      .beta = wavlm->beta, .eps = config->eps, .y = x);
+}
+
+/* ---- planning and running ----------------------------------------------------------------- */
+
+/* A batch as large as the limits, in clips as long as they may be. */
+static void write_largest(const WavlmLimits *limits, int64_t *start, int *count) {
+    *count = 0;
+    start[0] = 0;
+    while (start[*count] < limits->samples && *count < limits->clips) {
+        int64_t left = limits->samples - start[*count];
+        start[*count + 1] = start[*count] + (left < limits->longest ? left : limits->longest);
+        ++*count;
+    }
+}
+
+bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, Pass *pass, Error *err) {
+    free(work->host_tables);
+    work->host_tables = memory_new((size_t)work->table_entries, sizeof *work->host_tables, err);
+    int64_t *start = memory_new((size_t)work->limits.clips + 1, sizeof *start, err);
+    bool ok = work->host_tables && start && upload_bias(wavlm, work, err);
+    if (ok) {
+        WavlmBatch largest = {.start = start};
+        write_largest(&work->limits, start, &largest.count);
+        write_tables(wavlm, work, &largest);
+        ok = forward(wavlm, work, pass, &largest, NULL, err);
+    }
+    free(start);
+    return ok;
+}
+
+void wavlm_work_free(WavlmWork *work) {
+    free(work->host_tables);
+    work->host_tables = NULL;
+}
+
+static bool check_batch(const Wavlm *wavlm, const WavlmWork *work, const WavlmBatch *batch, Error *err) {
+    const WavlmLimits *limits = &work->limits;
+    const int64_t field = wavlm_receptive_field(&wavlm->config), total = batch->start[batch->count] - batch->start[0];
+    if (batch->count > limits->clips || total > limits->samples)
+        return fail(err,
+                    "encoder: a batch of %d clips and %" PRId64 " samples, but %" PRId64 " clips and %" PRId64
+                    " samples were planned for",
+                    batch->count, total, limits->clips, limits->samples);
+    for (int c = 0; c < batch->count; c++) {
+        int64_t samples = batch->start[c + 1] - batch->start[c];
+        if (samples < field)
+            return fail(err,
+                        "clip %d of the batch has %" PRId64 " samples, and the encoder needs at least %" PRId64
+                        " (%.3f s at 16 kHz)",
+                        c, samples, field, (double)field / AUDIO_RATE);
+        if (samples > limits->longest)
+            return fail(err, "clip %d of the batch has %" PRId64 " samples, and at most %" PRId64 " were planned for",
+                        c, samples, limits->longest);
+    }
+    return true;
+}
+
+bool wavlm_forward(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch, const Tensor *states, Error *err) {
+    Pass pass = {.dev = wavlm->dev};
+    if (!check_batch(wavlm, work, batch, err)) return false;
+    if (!batch->count) return true;
+    write_tables(wavlm, work, batch);
+    size_t samples = (size_t)(batch->start[batch->count] - batch->start[0]);
+    return device_upload(wavlm->dev, work->tables, work->host_tables,
+                         (size_t)work->table_entries * sizeof *work->host_tables, err) &&
+           device_upload(wavlm->dev, work->wave, batch->wave + batch->start[0], samples * sizeof(float), err) &&
+           forward(wavlm, work, &pass, batch, states, err);
+}

@@ -1,0 +1,94 @@
+/* WavLM base, base-plus and large (Chen et al. 2022, "WavLM: Large-Scale Self-Supervised Pre-Training for
+ * Full Stack Speech Processing") from a Hugging Face folder: a frozen encoder of packed waveforms, with
+ * evaluation semantics always. */
+#ifndef SEMOLLM_MODEL_WAVLM_H
+#define SEMOLLM_MODEL_WAVLM_H
+
+#include "base/base.h"
+#include "model/pass.h"
+#include "model/speech_llm.h"
+
+enum { WAVLM_CONVS_MAX = 16, WAVLM_LAYERS_MAX = LAYER_MIX_MAX - 1, POS_KERNEL_MAX = 1 << 10 };
+
+typedef struct WavlmConfig {
+    int hidden, layers, heads, ffn;
+    int convs, conv_dim[WAVLM_CONVS_MAX], conv_kernel[WAVLM_CONVS_MAX], conv_stride[WAVLM_CONVS_MAX];
+    bool conv_bias;
+    bool conv_layer_norm; /* every conv normed over channels (large); else the first alone, over time (base) */
+    bool pre_norm;        /* do_stable_layer_norm */
+    int pos_kernel, pos_groups;
+    int buckets, max_distance;
+    float eps;
+    bool normalize; /* waveforms to zero mean and unit variance, as preprocessor_config.json says */
+} WavlmConfig;
+
+/* Reads config.json and preprocessor_config.json; refuses what would be computed wrongly. */
+bool wavlm_config_read(WavlmConfig *config, const char *folder, Error *err);
+
+int64_t wavlm_frames(const WavlmConfig *config, int64_t samples);          /* 0 under the receptive field */
+int64_t wavlm_rows(const WavlmConfig *config, int convs, int64_t samples); /* after the first `convs` convolutions */
+int64_t wavlm_receptive_field(const WavlmConfig *config);                  /* samples of the first frame */
+
+typedef struct WavlmConv {
+    Tensor weight, bias, gamma, beta; /* bias, and gamma and beta, or absent */
+} WavlmConv;
+
+typedef struct WavlmLayer {
+    Tensor qkv, qkv_bias, out, out_bias; /* q, k and v stacked */
+    Tensor gate, gate_bias, gate_scale;
+    Tensor gamma1, beta1, gamma2, beta2; /* layer_norm, final_layer_norm */
+    Tensor in, in_bias, down, down_bias; /* the feed-forward's two maps */
+} WavlmLayer;
+
+typedef struct Wavlm {
+    Device *dev;
+    WavlmConfig config;
+    Arena weights;
+    WavlmConv conv[WAVLM_CONVS_MAX];
+    Tensor feature_gamma, feature_beta, projection, projection_bias;
+    Tensor pos, pos_bias; /* weight norm folded */
+    Tensor gamma, beta;   /* encoder.layer_norm */
+    WavlmLayer *layers;
+    float *relative; /* [buckets, heads], host: rel_attn_embed */
+} Wavlm;
+
+/* `normalize` may override the folder's preprocessor_config.json. Weights that are not finite are an error
+ * that names the tensor. */
+bool wavlm_open(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, Error *err);
+void wavlm_close(Wavlm *wavlm);
+
+typedef struct WavlmLimits {
+    int64_t clips, samples, longest; /* longest: samples of the longest clip */
+} WavlmLimits;
+
+/* What a forward works in. Zeroed, it is ready for wavlm_layout. */
+typedef struct WavlmWork {
+    WavlmLimits limits;
+    int64_t frames, longest_frames, chunk; /* chunk: samples that enter the convolutions at a time */
+    int64_t table_entries;
+    int32_t *host_tables, *tables; /* segment tables, host and device */
+    float *wave;
+    Tensor conv[2], normed_conv; /* the convolutions' ping and pong; the last one's output, normed */
+    Tensor state[2];             /* hidden states that nobody asked for take turns here */
+    Tensor attention_in, attended, mid, wide, gate, bias;
+} WavlmWork;
+
+/* Takes what a batch within `limits` needs from `arena`. */
+bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err);
+
+/* After a layout over committed memory: fills the position table, gets host tables and notes the scratch
+ * of the largest batch in `pass`, which is planning. */
+bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, Pass *pass, Error *err);
+void wavlm_work_free(WavlmWork *work);
+
+typedef struct WavlmBatch { /* in host memory */
+    int count;
+    const int64_t *start; /* [count + 1] */
+    const float *wave;    /* clip c is wave[start[c] .. start[c + 1] - 1] */
+} WavlmBatch;
+
+/* Writes hidden state i of 0 .. layers to states[i], [frames, hidden], where its data is present; the last
+ * one is last_hidden_state. Clips shorter than the receptive field are an error. */
+bool wavlm_forward(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch, const Tensor *states, Error *err);
+
+#endif
