@@ -19,6 +19,9 @@ static inline double contour_time(const Contour *contour, int64_t frame) {
     return contour->start + (double)frame * contour->step;
 }
 
+/* As Praat computes it: the last bit decides which sample a frame's centre is nearest to. */
+static inline double contour_duration(const Audio *audio) { return 1.0 / audio->rate * (double)audio->count; }
+
 /* The place of `time` among samples that stand in the middle of their intervals, rounded in the same
  * steps as Praat's: frames often fall right between two samples. */
 static inline double contour_sample(double time, int rate) {

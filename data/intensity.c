@@ -47,9 +47,9 @@ static double energy_db(const float *samples, const float *window, int64_t count
 
 bool intensity_track(const Audio *audio, double floor_hz, Contour *intensity, Error *err) {
     double rate = audio->rate, half_seconds = 3.2 / floor_hz;
-    if (!contour_new(intensity, (double)audio->count / rate, 2 * half_seconds, 0.8 / floor_hz, err)) return false;
+    if (!contour_new(intensity, contour_duration(audio), 2 * half_seconds, 0.8 / floor_hz, err)) return false;
     if (intensity->count == 0) return true;
-    int64_t half = (int64_t)floor(half_seconds * rate);
+    int64_t half = (int64_t)floor(half_seconds / (1 / rate));
     float *window = kaiser_window(half, rate, half_seconds, err);
     if (!window) {
         contour_free(intensity);

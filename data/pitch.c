@@ -105,9 +105,10 @@ static bool analysis_new(PitchAnalysis *a, const Audio *audio, const PitchOption
     if (a->options.candidates > PITCH_CANDIDATES_MAX)
         return fail_usage(err, "a pitch range of %g to %g Hz is too wide; the ceiling may be %d times the floor",
                           options->floor_hz, options->ceiling_hz, PITCH_CANDIDATES_MAX);
-    a->period = (int64_t)floor(rate / options->floor_hz);
+    double interval = 1 / rate; /* what follows rounds in the same steps as Praat */
+    a->period = (int64_t)floor(1 / interval / options->floor_hz);
     a->half_period = a->period / 2 + 1;
-    a->half = (int64_t)floor(PERIODS_PER_WINDOW / options->floor_hz * rate) / 2 - 1;
+    a->half = (int64_t)floor(PERIODS_PER_WINDOW / options->floor_hz / interval) / 2 - 1;
     if (a->half < 2)
         return fail_usage(err, "a pitch floor of %g Hz leaves no window at %d Hz; choose a lower one",
                           options->floor_hz, audio->rate);
@@ -255,7 +256,7 @@ static void trace_path(const PitchFrame *frames, Contour *pitch) {
 
 bool pitch_track(const Audio *audio, const PitchOptions *options, Contour *pitch, Error *err) {
     double window = PERIODS_PER_WINDOW / options->floor_hz;
-    if (!contour_new(pitch, (double)audio->count / audio->rate, window, options->step_s, err)) return false;
+    if (!contour_new(pitch, contour_duration(audio), window, options->step_s, err)) return false;
     if (pitch->count == 0) return true;
     PitchAnalysis analysis;
     PitchFrame *frames = memory_new((size_t)pitch->count, sizeof *frames, err);
