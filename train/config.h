@@ -89,15 +89,19 @@ typedef struct TrainSection {
     int64_t threads; /* of the loader */
 } TrainSection;
 
+typedef struct DeviceSection {
+    DeviceKind kind;
+    int64_t threads; /* 0: one per core */
+} DeviceSection;
+
 typedef struct RunConfig {
     ModelSection model;
     DataSection data;
     PromptSection prompt;
     TrainSection train;
-    DeviceKind device;
-    int64_t device_threads; /* 0: one per core */
-    const char *output;     /* the run's folder */
-    void *raw;              /* what holds the strings */
+    DeviceSection device;
+    const char *output; /* the run's folder */
+    void *raw;          /* what holds the strings */
 } RunConfig;
 
 /* `overrides` (may be null): "train.steps=100" each. */
