@@ -17,7 +17,7 @@ typedef struct Levels {
 
 typedef struct CutPoints CutPoints;
 
-/* `count` is 3 or 5. `chosen[i]` says whether utterance i belongs to the training split. */
+/* Of the training split's utterances; `count` is 3 or 5. */
 CutPoints *cut_points_fit(const Utterance *const *utterances, size_t n, int count, Error *err);
 Levels cut_points_apply(const CutPoints *cuts, const Utterance *utterance);
 json_t *cut_points_json(const CutPoints *cuts, Error *err);
@@ -27,5 +27,10 @@ void cut_points_free(CutPoints *cuts);
 
 const char *level_word(Cue cue, int level, int count);   /* "high", "very slow", ... */
 int level_of_word(Cue cue, const char *word, int count); /* LEVEL_NONE: not one */
+
+/* Levels as a manifest keeps them with an explanation, in words: {"pitch": "high", "speed": null, ...};
+ * and whether the ones kept with an utterance are these. */
+json_t *levels_json(const Levels *levels, int count, Error *err);
+bool levels_kept(const Utterance *utterance, const Levels *levels, int count);
 
 #endif
