@@ -144,7 +144,7 @@ static void list_states(const Adapter *adapter, Tensor features, Tensor *states)
 }
 
 /* Hidden states to the frames that are stacked. */
-static bool mix_states(const Adapter *adapter, const AdapterWork *work, Pass *pass, Tensor features, Tensor *frames,
+static bool mix_states(const Adapter *adapter, const AdapterWork *work, OpPass *pass, Tensor features, Tensor *frames,
                        Error *err) {
     *frames = features;
     if (adapter->mix < 0) return true;
@@ -154,8 +154,8 @@ static bool mix_states(const Adapter *adapter, const AdapterWork *work, Pass *pa
     return pass->planning ? pass_note(pass, layer_mix_scratch(&args)) : op_layer_mix(pass->dev, &args, err);
 }
 
-static bool stack(const Adapter *adapter, const AdapterWork *work, Pass *pass, const AdapterBatch *batch, Tensor frames,
-                  Tensor y, Error *err) {
+static bool stack(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
+                  Tensor frames, Tensor y, Error *err) {
     Tensor side = {0};
     if (adapter->config.prosody) {
         side = tensor_rows(work->side, 0, frames.rows);
@@ -171,7 +171,7 @@ static bool stack(const Adapter *adapter, const AdapterWork *work, Pass *pass, c
 }
 
 /* The hidden layer; where it trains, what came before the activation is kept. */
-static bool hidden_layer(const Adapter *adapter, const AdapterWork *work, Pass *pass, const AdapterBatch *batch,
+static bool hidden_layer(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
                          Tensor x, Tensor y, Error *err) {
     Tensor inner = batch->train ? tensor_rows(work->inner, 0, x.rows) : y;
     if (!APPLY(pass, err, Linear, linear, .x = x, .weight = weight(adapter, adapter->weight1),
@@ -184,7 +184,7 @@ static bool hidden_layer(const Adapter *adapter, const AdapterWork *work, Pass *
                  .dropout = key(adapter, work, batch, PLACE_ADAPTER_DROPOUT, adapter->config.dropout));
 }
 
-static bool forward(const Adapter *adapter, const AdapterWork *work, Pass *pass, const AdapterBatch *batch,
+static bool forward(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
                     Error *err) {
     const int64_t rows = work->row_segments.total;
     Tensor frames, stacked = tensor_rows(work->stacked, 0, rows), hidden = tensor_rows(work->hidden, 0, rows);
@@ -195,7 +195,7 @@ static bool forward(const Adapter *adapter, const AdapterWork *work, Pass *pass,
                  .bias = weight(adapter, adapter->bias2), .y = tensor_rows(work->out, 0, rows));
 }
 
-static bool mix_backward(const Adapter *adapter, const AdapterWork *work, Pass *pass, const AdapterBatch *batch,
+static bool mix_backward(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
                          Tensor dstacked, Error *err) {
     Tensor dmixed = tensor_rows(work->dmixed, 0, work->frame_segments.total);
     if (!APPLY(pass, err, StackFramesBackward, stack_frames_backward, .dy = dstacked, .frames = work->frame_segments,
@@ -210,7 +210,7 @@ static bool mix_backward(const Adapter *adapter, const AdapterWork *work, Pass *
                           : op_layer_mix_backward(pass->dev, &args, err);
 }
 
-static bool backward(const Adapter *adapter, const AdapterWork *work, Pass *pass, const AdapterBatch *batch,
+static bool backward(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
                      Error *err) {
     const int64_t rows = work->row_segments.total;
     Tensor stacked = tensor_rows(work->stacked, 0, rows), hidden = tensor_rows(work->hidden, 0, rows);
@@ -232,7 +232,7 @@ static bool backward(const Adapter *adapter, const AdapterWork *work, Pass *pass
            (adapter->mix < 0 || mix_backward(adapter, work, pass, batch, dstacked, err));
 }
 
-bool adapter_prepare(const Adapter *adapter, AdapterWork *work, Pass *pass, Error *err) {
+bool adapter_prepare(const Adapter *adapter, AdapterWork *work, OpPass *pass, Error *err) {
     const AdapterLimits *limits = &work->limits;
     free(work->host_tables);
     work->host_tables = memory_new((size_t)(2 * (limits->clips + 1) + 2 * work->rows), sizeof(int32_t), err);
@@ -266,7 +266,7 @@ bool adapter_forward(const Adapter *adapter, AdapterWork *work, const AdapterBat
         return fail(err, "adapter: the batch has no prosody, but the adapter takes %d channels of it", channels);
     write_tables(adapter, work, batch);
     size_t entries = 2 * ((size_t)batch->clips + 1) + 2 * (size_t)work->row_segments.total;
-    Pass pass = {.dev = adapter->dev};
+    OpPass pass = {.dev = adapter->dev};
     return device_upload(adapter->dev, work->tables, work->host_tables, entries * sizeof(int32_t), err) &&
            (!channels || device_upload(adapter->dev, work->side.data, batch->prosody,
                                        (size_t)(frames * channels) * sizeof(float), err)) &&
@@ -274,6 +274,6 @@ bool adapter_forward(const Adapter *adapter, AdapterWork *work, const AdapterBat
 }
 
 bool adapter_backward(const Adapter *adapter, AdapterWork *work, const AdapterBatch *batch, Error *err) {
-    Pass pass = {.dev = adapter->dev};
+    OpPass pass = {.dev = adapter->dev};
     return backward(adapter, work, &pass, batch, err);
 }

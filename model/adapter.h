@@ -12,7 +12,7 @@
 #define SEMOLLM_MODEL_ADAPTER_H
 
 #include "base/base.h"
-#include "model/pass.h"
+#include "model/op_pass.h"
 #include "model/speech_llm.h"
 
 typedef struct Adapter {
@@ -48,7 +48,7 @@ typedef struct AdapterWork {
 } AdapterWork;
 
 void adapter_layout(const Adapter *adapter, AdapterWork *work, const AdapterLimits *limits, Arena *arena);
-bool adapter_prepare(const Adapter *adapter, AdapterWork *work, Pass *pass, Error *err);
+bool adapter_prepare(const Adapter *adapter, AdapterWork *work, OpPass *pass, Error *err);
 void adapter_work_free(AdapterWork *work);
 
 typedef struct AdapterBatch {

@@ -142,7 +142,7 @@ static Tensor shaped(Tensor buffer, int64_t rows, int64_t cols) {
     return tensor_of(buffer.data, buffer.dtype, rows, cols);
 }
 
-static bool conv_layer(const Wavlm *wavlm, Pass *pass, int i, Tensor x, Tensor y, Packed in, Packed out, Error *err) {
+static bool conv_layer(const Wavlm *wavlm, OpPass *pass, int i, Tensor x, Tensor y, Packed in, Packed out, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     const WavlmConv *conv = &wavlm->conv[i];
     const bool normed = tensor_present(conv->gamma);
@@ -159,7 +159,7 @@ static bool conv_layer(const Wavlm *wavlm, Pass *pass, int i, Tensor x, Tensor y
 }
 
 /* A chunk's waveform through the convolutions and the projection to `y`. */
-static bool conv_chunk(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, Tensor x, int clips, Tables *tables,
+static bool conv_chunk(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, Tensor x, int clips, Tables *tables,
                        Tensor y, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     Packed in = next_table(tables, clips);
@@ -178,7 +178,7 @@ static bool conv_chunk(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, Te
 }
 
 /* The whole batch's waveform to projected features in `y`. */
-static bool features(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, const WavlmBatch *batch, Packed samples,
+static bool features(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, const WavlmBatch *batch, Packed samples,
                      Tables *tables, Tensor y, Error *err) {
     Tensor wave = tensor_of(work->wave, DTYPE_F32, samples.total, 1);
     if (wavlm->config.normalize && !APPLY(pass, err, WaveNorm, wave_norm, .x = wave, .segments = samples, .y = wave))
@@ -196,7 +196,7 @@ static bool features(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, cons
 }
 
 /* Gated attention of `u` to `y`, without the residual. */
-static bool attend(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, Pass *pass, Packed frames,
+static bool attend(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass, Packed frames,
                    Tensor u, Tensor y, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     const int64_t hidden = config->hidden, n = frames.total;
@@ -213,7 +213,7 @@ static bool attend(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *
            APPLY(pass, err, Linear, linear, .x = attended, .weight = layer->out, .bias = layer->out_bias, .y = y);
 }
 
-static bool pre_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, Pass *pass,
+static bool pre_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass,
                            Packed frames, Tensor x, Tensor y, Error *err) {
     const float eps = wavlm->config.eps;
     const int64_t n = frames.total;
@@ -230,7 +230,7 @@ static bool pre_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const Wavl
                  .accumulate = true, .y = y);
 }
 
-static bool post_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, Pass *pass,
+static bool post_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass,
                             Packed frames, Tensor x, Tensor y, Error *err) {
     const float eps = wavlm->config.eps;
     const int64_t n = frames.total;
@@ -247,7 +247,7 @@ static bool post_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const Wav
 }
 
 /* The first hidden state: positions added to the projected features in `x`. */
-static bool positions(const Wavlm *wavlm, Pass *pass, Packed frames, Tensor x, Tensor y, Error *err) {
+static bool positions(const Wavlm *wavlm, OpPass *pass, Packed frames, Tensor x, Tensor y, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     if (!APPLY(pass, err, PosConv, pos_conv, .x = x, .weight = wavlm->pos, .bias = wavlm->pos_bias,
                .kernel = config->pos_kernel, .groups = config->pos_groups, .segments = frames, .y = y))
@@ -262,7 +262,7 @@ static Tensor state_of(const WavlmWork *work, const Tensor *states, int i, int64
 }
 
 /* `batch`'s tables have been written; its samples, unless planning, are in work->wave. */
-static bool forward(const Wavlm *wavlm, const WavlmWork *work, Pass *pass, const WavlmBatch *batch,
+static bool forward(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, const WavlmBatch *batch,
                     const Tensor *states, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     Tables tables = {.work = work};
@@ -297,7 +297,7 @@ static void write_largest(const WavlmLimits *limits, int64_t *start, int *count)
     }
 }
 
-bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, Pass *pass, Error *err) {
+bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, Error *err) {
     free(work->host_tables);
     work->host_tables = memory_new((size_t)work->table_entries, sizeof *work->host_tables, err);
     int64_t *start = memory_new((size_t)work->limits.clips + 1, sizeof *start, err);
@@ -340,7 +340,7 @@ static bool check_batch(const Wavlm *wavlm, const WavlmWork *work, const WavlmBa
 }
 
 bool wavlm_forward(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch, const Tensor *states, Error *err) {
-    Pass pass = {.dev = wavlm->dev};
+    OpPass pass = {.dev = wavlm->dev};
     if (!check_batch(wavlm, work, batch, err)) return false;
     if (!batch->count) return true;
     write_tables(wavlm, work, batch);

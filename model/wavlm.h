@@ -5,7 +5,7 @@
 #define SEMOLLM_MODEL_WAVLM_H
 
 #include "base/base.h"
-#include "model/pass.h"
+#include "model/op_pass.h"
 #include "model/speech_llm.h"
 
 enum { WAVLM_CONVS_MAX = 16, WAVLM_LAYERS_MAX = LAYER_MIX_MAX - 1, POS_KERNEL_MAX = 1 << 10 };
@@ -78,7 +78,7 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
 
 /* After a layout over committed memory: fills the position table, gets host tables and notes the scratch
  * of the largest batch in `pass`, which is planning. */
-bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, Pass *pass, Error *err);
+bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, Error *err);
 void wavlm_work_free(WavlmWork *work);
 
 typedef struct WavlmBatch { /* in host memory */

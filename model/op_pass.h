@@ -1,17 +1,17 @@
-/* A forward or a backward is written once. Over a Pass it runs; while planning it only asks each op for
+/* A forward or a backward is written once. Over a OpPass it runs; while planning it only asks each op for
  * the scratch it will need, so that a plan cannot forget one. */
-#ifndef SEMOLLM_MODEL_PASS_H
-#define SEMOLLM_MODEL_PASS_H
+#ifndef SEMOLLM_MODEL_OP_PASS_H
+#define SEMOLLM_MODEL_OP_PASS_H
 
 #include "kernels/kernels.h"
 
-typedef struct Pass {
+typedef struct OpPass {
     Device *dev;
     bool planning;
     size_t scratch; /* the largest asked for while planning */
-} Pass;
+} OpPass;
 
-static inline bool pass_note(Pass *pass, size_t scratch) {
+static inline bool pass_note(OpPass *pass, size_t scratch) {
     if (scratch > pass->scratch) pass->scratch = scratch;
     return true;
 }

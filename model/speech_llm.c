@@ -1,0 +1,216 @@
+/* Opening, planning and stepping the assembled model. */
+#include "model/speech_llm.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "model/speech_llm_internal.h"
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+static bool open_encoder(SpeechLlm *model, const char *folder, Error *err) {
+    const SpeechLlmConfig *config = &model->config;
+    if (!wavlm_open(&model->wavlm, model->dev, folder, config->normalize_waveform, err)) return false;
+    model->has_encoder = true;
+    int states = config->layers == LAYERS_WEIGHTED ? model->wavlm.config.layers + 1 : 1;
+    return adapter_declare(&model->adapter, model->dev, &config->adapter, states, model->wavlm.config.hidden,
+                           decoder_config(model->decoder)->hidden, config->seed, &model->params, err);
+}
+
+static bool open_parts(SpeechLlm *model, const SpeechLlmConfig *config, Error *err) {
+    model->decoder = decoder_open(model->dev, config->llm, err);
+    return model->decoder && (!config->encoder || open_encoder(model, config->encoder, err)) &&
+           decoder_lora_declare(model->decoder, &config->lora, config->seed, &model->params, err) &&
+           params_commit(&model->params, model->dev, err) &&
+           (!model->has_encoder || adapter_init(&model->adapter, err)) && decoder_lora_init(model->decoder, err);
+}
+
+SpeechLlm *speech_llm_open(Device *dev, const SpeechLlmConfig *config, Error *err) {
+    SpeechLlm *model = memory_new(1, sizeof *model, err);
+    if (!model) return NULL;
+    model->dev = dev;
+    model->config = *config;
+    model->config.encoder = model->config.llm = NULL; /* the caller's, who may free them */
+    model->front.arena.name = "activations of encoder and adapter";
+    model->activations.name = "activations of the LLM";
+    if (open_parts(model, config, err)) return model;
+    speech_llm_close(model);
+    return NULL;
+}
+
+static void free_activations(SpeechLlm *model) {
+    device_free(model->dev, model->activations.base);
+    arena_free(&model->activations);
+    model->activations.base = NULL;
+    free(model->rows);
+    free(model->targets);
+    free(model->row_loss);
+    model->rows = model->targets = NULL;
+    model->row_loss = NULL;
+    model->planned = false;
+}
+
+void speech_llm_close(SpeechLlm *model) {
+    if (!model) return;
+    session_close(model->session);
+    free_activations(model);
+    front_free(model, &model->front);
+    decoder_close(model->decoder);
+    if (model->has_encoder) wavlm_close(&model->wavlm);
+    params_free(&model->params);
+    free(model);
+}
+
+/* ---- what the model is -------------------------------------------------------------------- */
+
+Params *speech_llm_params(SpeechLlm *model) { return &model->params; }
+
+int64_t speech_llm_frames(const SpeechLlm *model, int64_t samples) {
+    return model->has_encoder ? wavlm_frames(&model->wavlm.config, samples) : 0;
+}
+
+int64_t speech_llm_rows(const SpeechLlm *model, int64_t samples) {
+    return model->has_encoder ? adapter_rows(&model->adapter, speech_llm_frames(model, samples)) : 0;
+}
+
+int64_t speech_llm_feature_width(const SpeechLlm *model) {
+    return model->has_encoder ? model->adapter.states * model->adapter.width : 0;
+}
+
+int64_t speech_llm_max_positions(const SpeechLlm *model) { return decoder_config(model->decoder)->max_positions; }
+
+int speech_llm_stop_ids(const SpeechLlm *model, const int32_t **ids) {
+    const DecoderConfig *config = decoder_config(model->decoder);
+    *ids = config->stop;
+    return config->stop_count;
+}
+
+/* ---- planning ----------------------------------------------------------------------------- */
+
+static void report_plan(const SpeechLlm *model, const Front *front, FILE *out) {
+    double mib = 1024.0 * 1024.0;
+    arena_print(&front->arena, out);
+    arena_print(&model->activations, out);
+    double trainable = (double)model->params.total * sizeof(float) / mib;
+    if (model->has_encoder)
+        fprintf(out, "%-58s %.1f MiB\n", "encoder weights, frozen", (double)model->wavlm.weights.size / mib);
+    fprintf(out, "%-58s %.1f MiB\n", "trainable weights", trainable);
+    fprintf(out, "%-58s %.1f MiB\n", "their gradients", trainable);
+}
+
+/* Measures front and LLM without memory of their own, for the report. */
+static bool measure(SpeechLlm *model, const FrontLimits *front_limits, const DecoderLimits *limits, FILE *report,
+                    Error *err) {
+    Front front = {.arena = {.name = model->front.arena.name}};
+    bool ok = front_layout(model, &front, front_limits, err) && arena_check(&front.arena, err) &&
+              decoder_layout(model->decoder, &model->activations, limits, err) && arena_check(&model->activations, err);
+    if (ok && report) report_plan(model, &front, report);
+    arena_free(&front.arena);
+    return ok;
+}
+
+static bool allocate_step(SpeechLlm *model, const DecoderLimits *limits, Error *err) {
+    Arena *arena = &model->activations;
+    const size_t responses = (size_t)limits->responses;
+    arena->size = arena->used;
+    arena->base = device_alloc(model->dev, arena->size, err);
+    model->rows = memory_new(responses, sizeof *model->rows, err);
+    model->targets = memory_new(responses, sizeof *model->targets, err);
+    model->row_loss = memory_new(responses, sizeof *model->row_loss, err);
+    if (!arena->base || !model->rows || !model->targets || !model->row_loss) return false;
+    arena_reset(arena);
+    return decoder_layout(model->decoder, arena, limits, err);
+}
+
+bool speech_llm_plan(SpeechLlm *model, const SpeechLimits *limits, bool training, FILE *report, bool allocate,
+                     Error *err) {
+    const DecoderLimits llm = {
+        .tokens = limits->tokens, .segments = limits->clips, .responses = limits->responses, .training = training};
+    const FrontLimits front = {.clips = limits->clips,
+                               .samples = limits->samples,
+                               .longest = limits->longest ? limits->longest : limits->samples,
+                               .tokens = limits->tokens,
+                               .training = training};
+    free_activations(model);
+    if (!measure(model, &front, &llm, report, err)) return false;
+    if (!allocate) return true;
+    if (!front_plan(model, &front, err) || !allocate_step(model, &llm, err)) return false;
+    model->limits = *limits;
+    model->training = training;
+    model->planned = true;
+    return true;
+}
+
+/* ---- a step ------------------------------------------------------------------------------- */
+
+/* Which rows predict something, and what: token t's label is predicted by row t - 1. */
+static bool gather_targets(SpeechLlm *model, const SpeechBatch *batch, int64_t *count, Error *err) {
+    const int vocab = decoder_config(model->decoder)->vocab;
+    *count = 0;
+    for (int s = 0; s < batch->count; s++)
+        for (int32_t t = batch->cu_tokens[s]; t < batch->cu_tokens[s + 1]; t++) {
+            int32_t label = batch->labels[t];
+            if (label == -100) continue;
+            if (label < 0 || label >= vocab)
+                return fail(err, "label %d of sample %d in the batch, expected -100 or an id from 0 to %d", label, s,
+                            vocab - 1);
+            if (t == batch->cu_tokens[s])
+                return fail(err, "sample %d in the batch has a label on its first token, which nothing predicts", s);
+            if (*count == model->limits.responses)
+                return fail(err, "the batch has more than the planned %" PRId64 " response tokens",
+                            model->limits.responses);
+            model->rows[*count] = t - 1;
+            model->targets[(*count)++] = label;
+        }
+    return true;
+}
+
+static bool check_step(const SpeechLlm *model, const SpeechBatch *batch, const StepOptions *options, Error *err) {
+    if (!model->planned) return fail(err, "a step was asked for before speech_llm_plan");
+    if (options->train && !model->training) return fail(err, "a training step over a plan without training");
+    if (!batch->labels) return fail(err, "a step was asked for of a batch without labels");
+    if (batch->count > model->limits.clips || batch->cu_tokens[batch->count] > model->limits.tokens)
+        return fail(err, "a batch of %d samples and %d tokens is larger than the planned %" PRId64 " and %" PRId64,
+                    batch->count, batch->cu_tokens[batch->count], model->limits.clips, model->limits.tokens);
+    return batch_check(model, batch, err);
+}
+
+static bool step_backward(SpeechLlm *model, const AdapterBatch *adapter_batch, Error *err) {
+    if (!model->has_encoder) return decoder_backward(model->decoder, NULL, err);
+    Tensor gradient;
+    AdapterWork *work = &model->front.adapter;
+    GatherRowsArgs gather = {.index = model->front.speech, .y = tensor_rows(work->dout, 0, model->front.rows)};
+    if (!decoder_backward(model->decoder, &gradient, err)) return false;
+    gather.x = gradient;
+    return op_gather_rows(model->dev, &gather, err) && adapter_backward(&model->adapter, work, adapter_batch, err);
+}
+
+bool speech_llm_step(SpeechLlm *model, const SpeechBatch *batch, const StepOptions *options, double *loss_sum,
+                     float *row_loss, Error *err) {
+    int64_t responses = 0;
+    AdapterBatch adapter_batch = {0};
+    *loss_sum = 0;
+    if (!check_step(model, batch, options, err) || !gather_targets(model, batch, &responses, err) ||
+        !front_rows(model, batch, options->train, options->step, &adapter_batch, err))
+        return false;
+    if (responses == 0) return true;
+    DecoderBatch llm = {.count = batch->count,
+                        .cu = batch->cu_tokens,
+                        .sample = options->train ? batch->sample : NULL,
+                        .step = options->step,
+                        .responses = responses,
+                        .rows = model->rows};
+    float *losses = row_loss ? row_loss : model->row_loss;
+    Tensor input = decoder_input(model->decoder, batch->cu_tokens[batch->count]);
+    if (!front_embed(model, batch, input, err) || !decoder_forward(model->decoder, &llm, err) ||
+        !decoder_loss(model->decoder, model->targets, options->train, options->loss_scale, losses, err))
+        return false;
+    for (int64_t i = 0; i < responses; i++) *loss_sum += (double)losses[i];
+    return !options->train || step_backward(model, &adapter_batch, err);
+}
+
+bool speech_llm_speech_rows(SpeechLlm *model, float *rows, Error *err) {
+    if (!model->has_encoder) return true;
+    Tensor out = tensor_rows(model->front.adapter.out, 0, model->front.rows);
+    return device_download(model->dev, rows, out.data, (size_t)(out.rows * out.cols) * sizeof *rows, err);
+}
