@@ -30,6 +30,7 @@ typedef struct Batch {
     int32_t *sample, *cu_tokens, *ids, *labels;
     size_t sample_capacity, wave_capacity, feature_capacity, prosody_capacity, token_capacity;
     int64_t frames, responses, rows; /* responses: tokens that bear loss; rows: speech rows */
+    int64_t longest;                 /* samples of the longest clip */
     bool has_wave, has_features, has_prosody, has_labels;
 } Batch;
 

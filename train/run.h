@@ -44,7 +44,7 @@ void run_close(Run *run);
 /* Loads the weights of a checkpoint, named as in RunOptions. */
 bool run_load(Run *run, const char *checkpoint, Error *err);
 
-/* Writes config.yaml, classes.json and cut_points.json into the run's folder. */
+/* Writes config.yaml and setup.json (classes and cut points) into the run's folder. */
 bool run_save_setup(const Run *run, Error *err);
 
 /* What the class list makes of an utterance's emotion (data.labels applied); -1: none of them. */
@@ -57,6 +57,9 @@ Levels run_levels(const Run *run, const Utterance *utterance);
 
 /* The answer that an utterance is trained to get; free() it. `replaced` as in response_write. */
 char *run_answer(const Run *run, const Utterance *utterance, bool *replaced, Error *err);
+
+/* The prompt of an utterance; free with chat_prompt_free. */
+bool run_prompt(const Run *run, const Utterance *utterance, ChatPrompt *prompt, Error *err);
 
 /* How this run's samples are loaded: prosody channels, cut to max_seconds, threads. `chosen` stays the caller's. */
 LoaderOptions run_loader_options(const Run *run, const Split *split);
