@@ -36,18 +36,18 @@ static void channel_moments(const float *x, int64_t ld, int64_t rows, int64_t wi
 static void normalise_channels(const SegmentNormArgs *a, int64_t first, int64_t rows, int64_t c0) {
     int64_t width = least(CHANNELS, a->x.cols - c0);
     double mean[CHANNELS], variance[CHANNELS];
-    float scale[CHANNELS], shift[CHANNELS];
+    float scale[CHANNELS], middle[CHANNELS];
+    const float *beta = floats(a->beta) + c0;
     channel_moments(row_of(a->x, first) + c0, a->x.ld, rows, width, mean, variance);
     for (int64_t c = 0; c < width; c++) {
-        double rstd = 1.0 / sqrt(variance[c] + (double)a->eps), gamma = (double)floats(a->gamma)[c0 + c];
-        scale[c] = (float)(rstd * gamma);
-        shift[c] = (float)((double)floats(a->beta)[c0 + c] - mean[c] * rstd * gamma);
+        scale[c] = (float)((double)floats(a->gamma)[c0 + c] / sqrt(variance[c] + (double)a->eps));
+        middle[c] = (float)mean[c];
     }
     for (int64_t r = first; r < first + rows; r++) {
         const float *x = row_of(a->x, r) + c0;
         float *y = row_of(a->y, r) + c0;
 #pragma omp simd
-        for (int64_t c = 0; c < width; c++) y[c] = x[c] * scale[c] + shift[c];
+        for (int64_t c = 0; c < width; c++) y[c] = (x[c] - middle[c]) * scale[c] + beta[c];
         row_activate(y, y, width, a->act);
     }
 }
