@@ -20,7 +20,7 @@ static void test_functions(void **state) {
     for (float x = -12.0f; x < 8.0f; x += 0.0000917f) {
         double want = 0.5 * erfc(-(double)x / sqrt(2.0)), off = fabs((double)vec_normal_cdf(x) - want);
         cdf_error = fmax(cdf_error, off);
-        if (x < -1.0f) tail_error = fmax(tail_error, off / want);
+        if (x < -1.0f && x > -5.0f) tail_error = fmax(tail_error, off / want);
         slope_error = fmax(slope_error, fabs((double)vec_gelu_slope(x) - gelu_slope_ref((double)x)));
     }
     print_message("vec_exp: %.2f ulp, vec_normal_cdf: %.2g (tail %.2g of its value), vec_gelu_slope: %.2g\n", exp_ulp,
