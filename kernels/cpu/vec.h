@@ -41,7 +41,7 @@ static inline float vec_exp(float x) {
     return x < -87.3f ? 0.0f : p * power;
 }
 
-/* Φ(x) = (1 + erf(x/√2)) / 2 within 1.5e-7, and in the lower tail down to -5 within 3e-6 of its value:
+/* Φ(x) = (1 + erf(x/√2)) / 2 within 1.5e-7, and in the lower tail down to -5 within 1e-4 of its value:
  * near 0 an odd polynomial for erf, else the exponential of a polynomial for erfc. */
 static inline float vec_normal_cdf(float x) {
     float z = x * 0.70710678f, t = z < 0.0f ? -z : z, s = z * z;
