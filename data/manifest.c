@@ -1,5 +1,6 @@
 #include "data/manifest.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -147,7 +148,46 @@ bool utterance_sync(Utterance *utterance, Error *err) {
                         utterance->id ? utterance->id : "");
 }
 
+/* --- paths --- */
+
+char *manifest_audio(const Manifest *manifest, const Utterance *utterance, Error *err) {
+    return path_join(manifest->folder ? manifest->folder : ".", utterance->audio, err);
+}
+
+/* Of two absolute paths; where they share nothing but the root, the absolute one says more. */
+static char *relative_to(const char *path, const char *folder, Error *err) {
+    size_t shared = 0, i = 0;
+    for (; folder[i] && path[i] == folder[i]; i++)
+        if (path[i] == '/') shared = i;
+    if (!folder[i] && path[i] == '/') shared = i;
+    if (shared == 0) return text_copy(path, err);
+    Text text = {0};
+    for (const char *rest = folder + shared; *rest; rest++)
+        if (*rest == '/') text_add_string(&text, "../");
+    text_add_string(&text, path + shared + 1);
+    return text_finish(&text, err);
+}
+
+char *audio_relative(const char *audio, const char *folder, Error *err) {
+    char *path = realpath(audio, NULL), *base = realpath(folder, NULL), *relative = NULL;
+    if (!path || !base) {
+        fail(err, "%s: cannot be found: %s", path ? folder : audio, strerror(errno));
+    } else {
+        relative = relative_to(path, base, err);
+    }
+    free(path);
+    free(base);
+    return relative;
+}
+
 /* --- whole manifests --- */
+
+Utterance *manifest_add(Manifest *manifest, Error *err) {
+    if (!memory_grow(&manifest->items, manifest->count, &manifest->capacity, sizeof *manifest->items, err)) return NULL;
+    Utterance *utterance = &manifest->items[manifest->count++];
+    *utterance = (Utterance){0};
+    return utterance;
+}
 
 static bool add_line(Manifest *manifest, const char *line, size_t size, size_t number, Error *err) {
     char where[300];

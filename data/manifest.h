@@ -26,6 +26,14 @@ bool manifest_read(Manifest *manifest, const char *path, Error *err);
 bool manifest_write(const Manifest *manifest, const char *path, Error *err); /* atomic */
 void manifest_free(Manifest *manifest);
 
+/* Room for one more utterance, all null; null without memory. Fill it and it is part of the manifest. */
+Utterance *manifest_add(Manifest *manifest, Error *err);
+
+/* Audio paths are relative to a manifest's folder. manifest_audio gives the path to open;
+ * audio_relative how `audio` (a path to open) is written in a manifest in `folder`. free() both. */
+char *manifest_audio(const Manifest *manifest, const Utterance *utterance, Error *err);
+char *audio_relative(const char *audio, const char *folder, Error *err);
+
 /* One utterance from and to its JSON object; `where` is for errors ("m.jsonl line 7"). utterance_sync
  * writes the struct's fields back into `json`. */
 bool utterance_parse(Utterance *utterance, json_t *json, const char *where, Error *err);

@@ -150,13 +150,20 @@ static bool has_part(const ResponseFormat *format, Part part) {
     return false;
 }
 
+/* Whether the explanation at hand says what was measured: written from these levels, and of the emotion
+ * that the utterance has now (a run may have mapped the corpus's label to a class of its own). */
+static bool explained(const Utterance *utterance, const Levels *levels, int level_count) {
+    if (!utterance->explanation || !levels_kept(utterance, levels, level_count)) return false;
+    const char *written = json_string_value(json_object_get(utterance->json, "emotion"));
+    return !written || !utterance->emotion || strcmp(written, utterance->emotion) == 0;
+}
+
 char *response_write(const ResponseFormat *format, const Utterance *utterance, const Levels *levels, uint64_t seed,
                      bool *replaced, Error *err) {
     Writer writer = {format, utterance, levels, utterance->explanation, {0}};
     char *template = NULL;
     if (replaced) *replaced = false;
-    if (has_part(format, PART_EXPLANATION) &&
-        (!utterance->explanation || !levels_kept(utterance, levels, format->level_count))) {
+    if (has_part(format, PART_EXPLANATION) && !explained(utterance, levels, format->level_count)) {
         template = explanation_write(utterance, levels, format->level_count, seed, err);
         if (!template) return NULL;
         writer.explanation = template;

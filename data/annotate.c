@@ -1,0 +1,212 @@
+#include "data/annotate.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "data/levels.h"
+#include "data/response.h"
+
+enum { JOBS_MOST = 256 };
+
+/* What the threads that measure share. */
+typedef struct Work {
+    Manifest *manifest;
+    const AnnotateOptions *options;
+    AnnotateJournal *journal;
+    bool *measured, *bad;
+    pthread_mutex_t lock; /* over all that follows, the journal and stderr */
+    size_t next, done, bad_count;
+    Progress progress;
+    Error *err;
+} Work;
+
+/* --- measuring --- */
+
+/* Six decimals: finer than any of them is known, and as a manifest writes them. */
+static void round_features(Features *features) {
+    for (int i = 0; i < FEATURE_COUNT; i++) features->value[i] = round(features->value[i] * 1e6) / 1e6;
+}
+
+static bool measure(const Work *work, Utterance *utterance, Error *err) {
+    FeatureOptions options = feature_options_default();
+    Audio audio = {0};
+    char *path = manifest_audio(work->manifest, utterance, err);
+    bool done = path && audio_read(&audio, path, utterance->start, utterance->end, 0, err) &&
+                features_measure(&audio, &options, &utterance->features, NULL, err);
+    if (done) {
+        round_features(&utterance->features);
+        utterance->has_features = true;
+    }
+    audio_free(&audio);
+    free(path);
+    return done || fail_in(err, "utterance \"%.200s\"", utterance->id);
+}
+
+static bool take_next(Work *work, size_t *index) {
+    pthread_mutex_lock(&work->lock);
+    while (work->next < work->manifest->count && work->measured[work->next]) work->next++;
+    bool more = work->next < work->manifest->count && work->err->exit_code == EXIT_DONE;
+    *index = work->next;
+    work->next += more;
+    pthread_mutex_unlock(&work->lock);
+    return more;
+}
+
+static void report(Work *work, size_t index, bool done, const Error *why) {
+    pthread_mutex_lock(&work->lock);
+    if (done) {
+        work->measured[index] = annotate_journal_add(work->journal, &work->manifest->items[index], work->err);
+    } else if (work->options->skip_bad) {
+        work->bad[index] = true;
+        work->bad_count++;
+        fprintf(stderr, "%sleft out: %s\n", work->progress.terminal ? "\r\033[K" : "", why->text);
+    } else {
+        fail(work->err, "%s (--skip-bad leaves such recordings out)", why->text);
+    }
+    progress_update(&work->progress, (int64_t)++work->done, NULL);
+    pthread_mutex_unlock(&work->lock);
+}
+
+static void *run_worker(void *argument) {
+    Work *work = argument;
+    size_t index;
+    while (take_next(work, &index)) {
+        Error why = {0};
+        bool done = measure(work, &work->manifest->items[index], &why);
+        report(work, index, done, &why);
+    }
+    return NULL;
+}
+
+static int job_count(const AnnotateOptions *options) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int jobs = options->jobs ? options->jobs : (int)(cores < 1 ? 1 : cores);
+    return jobs < JOBS_MOST ? jobs : JOBS_MOST;
+}
+
+static bool run_workers(Work *work) {
+    pthread_t threads[JOBS_MOST];
+    int started = 0, wanted = job_count(work->options);
+    while (started + 1 < wanted && pthread_create(&threads[started], NULL, run_worker, work) == 0) started++;
+    run_worker(work); /* this thread works too, so that without any other it still gets done */
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    return work->err->exit_code == EXIT_DONE;
+}
+
+static bool measure_all(Work *work, Error *err) {
+    AnnotateJournal journal;
+    if (!annotate_journal_open(&journal, work->manifest, work->measured, work->options->output, err)) return false;
+    work->journal = &journal;
+    work->err = err;
+    work->done = journal.resumed;
+    if (journal.resumed)
+        fprintf(stderr, "going on with %zu of %zu utterances measured\n", journal.resumed, work->manifest->count);
+    pthread_mutex_init(&work->lock, NULL);
+    progress_begin(&work->progress, "features", "utterances", (int64_t)journal.resumed, (int64_t)work->manifest->count);
+    bool done = run_workers(work);
+    progress_end(&work->progress);
+    pthread_mutex_destroy(&work->lock);
+    annotate_journal_close(&journal);
+    return done;
+}
+
+/* --- what is found from the measures of all --- */
+
+static void drop_bad(Work *work) {
+    Manifest *manifest = work->manifest;
+    size_t kept = 0;
+    for (size_t i = 0; i < manifest->count; i++) {
+        if (work->bad[i]) {
+            utterance_free(&manifest->items[i]);
+        } else {
+            manifest->items[kept++] = manifest->items[i];
+        }
+    }
+    manifest->count = kept;
+    if (work->bad_count) fprintf(stderr, "%zu unreadable recordings were left out\n", work->bad_count);
+}
+
+static bool replace_text(char **place, char *text) {
+    if (!text) return false;
+    free(*place);
+    *place = text;
+    return true;
+}
+
+static bool explain(Utterance *utterance, const CutPoints *cuts, const AnnotateOptions *options, Error *err) {
+    Levels levels = cut_points_apply(cuts, utterance);
+    if (!replace_text(&utterance->explanation,
+                      explanation_write(utterance, &levels, options->levels, options->seed, err)) ||
+        !replace_text(&utterance->teacher,
+                      text_format(err, "template-1 seed %llu", (unsigned long long)options->seed)) ||
+        !utterance_sync(utterance, err))
+        return false;
+    json_t *words = levels_json(&levels, options->levels, err);
+    return words && (json_object_set_new(utterance->json, "levels", words) == 0 ||
+                     fail(err, "out of memory while writing the levels of \"%s\"", utterance->id));
+}
+
+static bool explain_all(Manifest *manifest, const AnnotateOptions *options, Error *err) {
+    const Utterance **utterances = memory_new(manifest->count, sizeof *utterances, err);
+    if (!utterances) return false;
+    for (size_t i = 0; i < manifest->count; i++) utterances[i] = &manifest->items[i];
+    CutPoints *cuts = cut_points_fit(utterances, manifest->count, options->levels, err);
+    bool done = cuts != NULL;
+    if (cuts) cut_points_print(cuts, stderr);
+    for (size_t i = 0; i < manifest->count && done; i++) done = explain(&manifest->items[i], cuts, options, err);
+    cut_points_free(cuts);
+    free(utterances);
+    return done;
+}
+
+/* Paths are relative to a manifest's folder: in another folder they read otherwise. */
+static bool move_paths(const Manifest *manifest, const char *folder, Error *err) {
+    char *from = realpath(manifest->folder, NULL), *to = realpath(folder, NULL);
+    bool same = from && to && strcmp(from, to) == 0, done = true;
+    free(from);
+    free(to);
+    for (size_t i = 0; i < manifest->count && done && !same; i++) {
+        Utterance *utterance = &manifest->items[i];
+        if (utterance->audio[0] == '/') continue;
+        char *path = manifest_audio(manifest, utterance, err);
+        done = path && replace_text(&utterance->audio, audio_relative(path, folder, err));
+        free(path);
+    }
+    return done;
+}
+
+static bool write_output(const Manifest *manifest, const AnnotateOptions *options, Error *err) {
+    char *journal = text_format(err, "%s.partial", options->output);
+    bool done = journal && manifest_write(manifest, options->output, err);
+    if (done) unlink(journal);
+    free(journal);
+    return done;
+}
+
+static bool annotate_manifest(Manifest *manifest, const AnnotateOptions *options, Error *err) {
+    Work work = {.manifest = manifest,
+                 .options = options,
+                 .measured = memory_new(manifest->count, sizeof(bool), err),
+                 .bad = memory_new(manifest->count, sizeof(bool), err)};
+    char *folder = path_folder(options->output, err);
+    bool done = work.measured && work.bad && folder && folder_make(folder, err) && measure_all(&work, err);
+    if (done) drop_bad(&work);
+    if (done && manifest->count == 0) done = fail(err, "%s: no recording could be read", manifest->path);
+    done = done && move_paths(manifest, folder, err) && explain_all(manifest, options, err) &&
+           write_output(manifest, options, err);
+    free(work.measured);
+    free(work.bad);
+    free(folder);
+    return done;
+}
+
+bool annotate(const char *path, const AnnotateOptions *options, Error *err) {
+    Manifest manifest;
+    if (!manifest_read(&manifest, path, err)) return false;
+    bool done = annotate_manifest(&manifest, options, err);
+    manifest_free(&manifest);
+    return done;
+}

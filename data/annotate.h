@@ -1,0 +1,32 @@
+/* What a manifest gains before training: features, levels and explanations. Private to data/. */
+#ifndef SEMOLLM_DATA_ANNOTATE_H
+#define SEMOLLM_DATA_ANNOTATE_H
+
+#include "data/manifest.h"
+
+typedef struct AnnotateOptions {
+    const char *output; /* the manifest to write; beside it OUTPUT.partial while it is in the making */
+    int levels;         /* 3 or 5 */
+    int jobs;           /* threads; 0: one per core */
+    bool skip_bad;      /* leave unreadable recordings out and list them, instead of failing */
+    uint64_t seed;      /* of the explanations' wording */
+} AnnotateOptions;
+
+/* Measures every utterance (going on where a killed call was), finds levels by the manifest's own cut
+ * points and explains each by the template. Prints cut points and what was left out to stderr. */
+bool annotate(const char *path, const AnnotateOptions *options, Error *err);
+
+/* The note of what has been measured, so that a killed annotation goes on: a first line that names the
+ * manifest's bytes, then {"id", "features"} a line. */
+typedef struct AnnotateJournal {
+    char *path;
+    FILE *stream;
+    size_t resumed; /* utterances whose features it held */
+} AnnotateJournal;
+
+bool annotate_journal_open(AnnotateJournal *journal, Manifest *manifest, bool *measured, const char *output,
+                           Error *err);
+bool annotate_journal_add(AnnotateJournal *journal, const Utterance *utterance, Error *err);
+void annotate_journal_close(AnnotateJournal *journal); /* the file stays */
+
+#endif
