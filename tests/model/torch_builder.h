@@ -8,7 +8,7 @@
 
 static inline void put_number(Text *out, uint64_t number, int bytes) {
     for (int i = 0; i < bytes; i++) {
-        char byte = (char)(number >> (8 * i) & 0xff);
+        char byte = (char)(i < 8 ? number >> (8 * i) & 0xff : 0);
         text_add(out, &byte, 1);
     }
 }
