@@ -1,0 +1,23 @@
+/* SIGINT and SIGTERM: the first asks the run to end after its step, the second ends it at once. */
+#ifndef SEMOLLM_TRAIN_STOP_H
+#define SEMOLLM_TRAIN_STOP_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "base/error.h"
+
+typedef struct Stopper {
+    atomic_bool asked;
+    pthread_t thread;
+    sigset_t signals, before;
+    bool running;
+} Stopper;
+
+/* Blocks both signals for this thread and all that it starts, and waits for them in a thread of its own; so
+ * it comes before any other thread is started. */
+bool stopper_start(Stopper *stopper, Error *err);
+void stopper_end(Stopper *stopper);
+
+#endif
