@@ -28,6 +28,11 @@ const char *const FEATURE_NAMES[FEATURE_COUNT] = {
     [FEATURE_PAUSE_SHARE] = "pause_share",
 };
 
+json_t *feature_json(FeatureId feature, double value) {
+    if (!isfinite(value)) return json_null();
+    return feature == FEATURE_PAUSE_COUNT && value == floor(value) ? json_integer((json_int_t)value) : json_real(value);
+}
+
 FeatureOptions feature_options_default(void) { return (FeatureOptions){.f0_floor_hz = 75, .f0_ceiling_hz = 600}; }
 
 static double semitones(double hz) { return 12 * log2(hz / 100); }

@@ -29,6 +29,9 @@ typedef struct Features {
     double value[FEATURE_COUNT]; /* NaN: does not exist */
 } Features;
 
+/* A feature as JSON holds it: null where it does not exist, and a count an integer. */
+json_t *feature_json(FeatureId feature, double value);
+
 typedef struct FeatureOptions {
     double f0_floor_hz, f0_ceiling_hz; /* 75, 600 */
 } FeatureOptions;

@@ -10,11 +10,9 @@ typedef struct Request {
     bool json, track;
 } Request;
 
-static json_t *number_json(double value) { return isfinite(value) ? json_real(value) : json_null(); }
-
 static json_t *numbers_json(const double *values, int64_t count) {
     json_t *list = json_array();
-    for (int64_t i = 0; i < count; i++) json_array_append_new(list, number_json(values[i]));
+    for (int64_t i = 0; i < count; i++) json_array_append_new(list, json_real(values[i]));
     return list;
 }
 
@@ -29,7 +27,7 @@ static bool print_json(const char *path, const Features *features, const Feature
     json_t *json = json_pack("{s:s}", "audio", path);
     bool done = json != NULL;
     for (int i = 0; i < FEATURE_COUNT && done; i++)
-        done = json_object_set_new(json, FEATURE_NAMES[i], number_json(features->value[i])) == 0;
+        done = json_object_set_new(json, FEATURE_NAMES[i], feature_json((FeatureId)i, features->value[i])) == 0;
     if (done && track) done = json_object_set_new(json, "track", track_json(track)) == 0;
     if (done) done = json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0;
     json_decref(json);

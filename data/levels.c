@@ -257,9 +257,9 @@ void cut_points_print(const CutPoints *cuts, FILE *out) {
     fprintf(out, "cut points of %d levels:\n", cuts->count);
     for (size_t i = 0; i < cuts->group_count; i++) {
         const CutGroup *group = &cuts->groups[i];
-        fprintf(out, "  %-7s %-16s %-7s %6lld utterances: ", CUE_NAMES[group->cue],
-                group->corpus ? group->corpus : "(all corpora)", group->gender ? group->gender : "all",
-                (long long)group->utterances);
+        if (!group->corpus) continue; /* of all corpora together: for those that training did not see */
+        fprintf(out, "  %-7s %-16s %-7s %6lld utterances: ", CUE_NAMES[group->cue], group->corpus,
+                group->gender ? group->gender : "all", (long long)group->utterances);
         for (int k = 0; k < cuts->count - 1; k++) fprintf(out, "%s%.4g", k ? ", " : "", group->cut[k]);
         fputc('\n', out);
     }

@@ -126,7 +126,7 @@ static bool put_features(json_t *json, const Features *values) {
         double value = values->value[i];
         json_t *old = json_object_get(features, FEATURE_NAMES[i]);
         if (json_is_number(old) && json_number_value(old) == value) continue;
-        done = json_object_set_new(features, FEATURE_NAMES[i], isfinite(value) ? json_real(value) : json_null()) == 0;
+        done = json_object_set_new(features, FEATURE_NAMES[i], feature_json((FeatureId)i, value)) == 0;
     }
     done = done && json_object_set(json, "features", features) == 0;
     json_decref(features);
