@@ -133,11 +133,11 @@ static bool make_host_side(Acts *acts, int layers, Error *err) {
 
 bool acts_layout(Decoder *decoder, Acts *acts, Arena *arena, const DecoderLimits *limits, Error *err) {
     acts->limits = *limits;
-    acts->table_size = table_size(limits);
     if (limits->tokens < 1 || limits->segments < 1 || limits->responses < 0 || limits->tokens > INT32_MAX ||
         limits->segments > INT32_MAX - 1 || limits->responses > limits->tokens)
         return fail(err, "the decoder cannot be planned for %lld tokens in %lld segments with %lld responses",
                     (long long)limits->tokens, (long long)limits->segments, (long long)limits->responses);
+    acts->table_size = table_size(limits);
     if (!make_host_side(acts, decoder->config.layers, err)) return false;
     Layout to = {.decoder = decoder, .arena = arena};
     take_layers(&to, acts, limits);
@@ -166,6 +166,10 @@ static bool check_batch(const Acts *acts, const DecoderBatch *batch, Error *err)
                     "%lld, %lld",
                     (long long)n, batch->count, (long long)batch->responses, (long long)limits->tokens,
                     (long long)limits->segments, (long long)limits->responses);
+    for (int s = 0; s < batch->count; s++)
+        if (batch->cu[0] != 0 || batch->cu[s] > batch->cu[s + 1])
+            return fail(err, "segment %d reaches from %d to %d; expected segments end to end from 0", s, batch->cu[s],
+                        batch->cu[s + 1]);
     for (int64_t i = 0; i < batch->responses; i++)
         if (batch->rows[i] < 0 || batch->rows[i] >= n || (i > 0 && batch->rows[i] <= batch->rows[i - 1]))
             return fail(err, "response row %lld is %d; expected ascending rows under %lld", (long long)i,
