@@ -19,7 +19,8 @@ Philox philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) 
 
 float rng_uniform(uint32_t word) {
     /* 24 bits, the most a float holds evenly, centred in their interval. */
-    return ((float)(word >> 8) + 0.5f) * 0x1p-24f;
+    float uniform = ((float)(word >> 8) + 0.5f) * 0x1p-24f;
+    return uniform < 1.0f ? uniform : 0x1.fffffep-1f; /* the last half has no bit left and rounds up */
 }
 
 void rng_normal_pair(uint32_t a, uint32_t b, float *first, float *second) {
