@@ -22,11 +22,11 @@ static inline double contour_time(const Contour *contour, int64_t frame) {
 /* As Praat computes it: the last bit decides which sample a frame's centre is nearest to. */
 static inline double contour_duration(const Audio *audio) { return 1.0 / audio->rate * (double)audio->count; }
 
-/* The place of `time` among samples that stand in the middle of their intervals, rounded in the same
+/* The place of `time` among samples, counted from 1, that stand in the middle of their intervals, rounded in the same
  * steps as Praat's: frames often fall right between two samples. */
 static inline double contour_sample(double time, int rate) {
     double interval = 1.0 / rate;
-    return (time - 0.5 * interval) / interval;
+    return (time - 0.5 * interval) / interval + 1;
 }
 
 /* Praat's quantile of values sorted upwards (points at (i + 0.5) / n, linear between, extended past

@@ -56,7 +56,7 @@ bool intensity_track(const Audio *audio, double floor_hz, Contour *intensity, Er
         return false;
     }
     for (int64_t frame = 0; frame < intensity->count; frame++) {
-        int64_t middle = (int64_t)floor(contour_sample(contour_time(intensity, frame), audio->rate) + 0.5);
+        int64_t middle = (int64_t)floor(contour_sample(contour_time(intensity, frame), audio->rate) + 0.5) - 1;
         int64_t left = middle - half, right = middle + half;
         int64_t skipped = left < 0 ? -left : 0;
         if (right > audio->count - 1) right = audio->count - 1;

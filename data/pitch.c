@@ -137,7 +137,7 @@ static bool analysis_new(PitchAnalysis *a, const Audio *audio, const PitchOption
  * is beside the loudest sample of all. */
 static double load_frame(PitchAnalysis *a, double time) {
     const float *samples = a->audio->samples;
-    int64_t right = (int64_t)floor(contour_sample(time, a->audio->rate)) + 1; /* the first sample after `time` */
+    int64_t right = (int64_t)floor(contour_sample(time, a->audio->rate)); /* the first sample after `time` */
     double sum = 0;
     for (int64_t i = right - a->period; i < right + a->period; i++) sum += (double)samples[i];
     float mean = (float)(sum / (2.0 * (double)a->period));
