@@ -79,6 +79,10 @@ int64_t speech_llm_feature_width(const SpeechLlm *model) {
 
 int64_t speech_llm_max_positions(const SpeechLlm *model) { return decoder_config(model->decoder)->max_positions; }
 
+int64_t speech_llm_width(const SpeechLlm *model) { return decoder_config(model->decoder)->hidden; }
+
+bool speech_llm_normalizes(const SpeechLlm *model) { return model->has_encoder && model->wavlm.config.normalize; }
+
 int speech_llm_stop_ids(const SpeechLlm *model, const int32_t **ids) {
     const DecoderConfig *config = decoder_config(model->decoder);
     *ids = config->stop;

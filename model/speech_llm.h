@@ -41,6 +41,8 @@ int64_t speech_llm_frames(const SpeechLlm *model, int64_t samples); /* 0 under t
 int64_t speech_llm_rows(const SpeechLlm *model, int64_t samples);   /* ⌈frames / k⌉ */
 int64_t speech_llm_feature_width(const SpeechLlm *model);           /* floats a frame: H, or states · H if weighted */
 int64_t speech_llm_max_positions(const SpeechLlm *model);
+int64_t speech_llm_width(const SpeechLlm *model);                     /* d, the columns of a speech row */
+bool speech_llm_normalizes(const SpeechLlm *model);                   /* waveforms to zero mean and unit variance */
 int speech_llm_stop_ids(const SpeechLlm *model, const int32_t **ids); /* eos tokens of the folder */
 
 /* A packed batch, in host memory. */
