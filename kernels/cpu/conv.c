@@ -115,18 +115,19 @@ static void pos_block(const PosBlock *b) {
     int64_t w = a->x.cols / a->groups, width = round_up(b->rows, VEC), span = pos_span(a, b->rows);
     float *sum = b->tile, *row = sum + w * width, *wide = row + round_up(w, VEC);
     pos_load(b, wide, span);
-    for (int tap = 0; tap < a->kernel; tap++)
-        tile_product(&(TileProduct){.m = (int)w,
-                                    .n = (int)width,
-                                    .k = (int)w,
-                                    .a = row_of(a->weight, b->group * w) + tap * w,
-                                    .a_row = a->weight.ld,
-                                    .a_col = 1,
-                                    .b = wide + tap,
-                                    .ldb = span,
-                                    .c = sum,
-                                    .ldc = width,
-                                    .accumulate = tap > 0});
+    tile_product(&(TileProduct){.m = (int)w,
+                                .n = (int)width,
+                                .k = (int)w,
+                                .a = row_of(a->weight, b->group * w),
+                                .a_row = a->weight.ld,
+                                .a_col = 1,
+                                .b = wide,
+                                .ldb = span,
+                                .c = sum,
+                                .ldc = width,
+                                .taps = a->kernel,
+                                .a_tap = w,
+                                .b_tap = 1});
     for (int64_t t = 0; t < b->rows; t++) {
         const float *x = row_of(a->x, b->at + t) + b->group * w, *bias = floats(a->bias) + b->group * w;
         float *y = row_of(a->y, b->at + t) + b->group * w;

@@ -23,13 +23,16 @@ bool gemm(const Gemm *g, Error *err);
 
 /* A product of blocks that lie in the calling thread's cache. Element (i, k) of a is
  * a[i·a_row + k·a_col], so that a may be transposed or a view of overlapping rows. Rows of b and c are
- * read and written up to the next multiple of VEC columns. */
+ * read and written up to the next multiple of VEC columns. With `taps`, the sum of as many such
+ * products, each with a and b that much further on. */
 typedef struct TileProduct {
     int m, n, k;
     const float *a, *b;
     float *c;
     ptrdiff_t a_row, a_col, ldb, ldc;
     bool accumulate;
+    int taps; /* 0: one */
+    ptrdiff_t a_tap, b_tap;
 } TileProduct;
 
 void tile_product(const TileProduct *p);

@@ -11,28 +11,30 @@ enum { MR = 6 };
 typedef struct Block {
     const float *a, *b;
     float *c;
-    ptrdiff_t a_row, a_col, ldb, ldc;
-    int k;
+    ptrdiff_t a_row, a_col, ldb, ldc, a_tap, b_tap;
+    int k, taps;
     bool accumulate;
 } Block;
 
 /* `rows` and `vectors` are constants wherever this is inlined, so that the loops over them unroll. */
 __attribute__((always_inline)) static inline void block_product(const Block *p, int rows, int vectors) {
     Vec sum[MR][2];
-    const float *a = p->a, *b = p->b;
     ptrdiff_t a_row = p->a_row, a_col = p->a_col, ldb = p->ldb;
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
             sum[i][v] = p->accumulate ? *(const Vec *)(p->c + i * p->ldc + v * VEC) : (Vec){0};
-    for (int k = 0; k < p->k; k++) {
-        Vec b0 = *(const Vec *)b, b1 = vectors > 1 ? *(const Vec *)(b + VEC) : b0;
-        for (int i = 0; i < rows; i++) {
-            float x = a[i * a_row];
-            sum[i][0] += b0 * x;
-            if (vectors > 1) sum[i][1] += b1 * x;
+    for (int tap = 0; tap < p->taps; tap++) {
+        const float *a = p->a + tap * p->a_tap, *b = p->b + tap * p->b_tap;
+        for (int k = 0; k < p->k; k++) {
+            Vec b0 = *(const Vec *)b, b1 = vectors > 1 ? *(const Vec *)(b + VEC) : b0;
+            for (int i = 0; i < rows; i++) {
+                float x = a[i * a_row];
+                sum[i][0] += b0 * x;
+                if (vectors > 1) sum[i][1] += b1 * x;
+            }
+            a += a_col;
+            b += ldb;
         }
-        a += a_col;
-        b += ldb;
     }
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++) *(Vec *)(p->c + i * p->ldc + v * VEC) = sum[i][v];
@@ -66,9 +68,8 @@ static void block(const Block *p, int rows, int vectors) {
 }
 
 void tile_product(const TileProduct *p) {
-    for (int n = 0; n < p->n; n += 2 * VEC) {
-        int vectors = p->n - n > VEC ? 2 : 1;
-        for (int m = 0; m < p->m; m += MR) {
+    for (int m = 0; m < p->m; m += MR)
+        for (int n = 0; n < p->n; n += 2 * VEC) {
             Block b = {.a = p->a + m * p->a_row,
                        .b = p->b + n,
                        .c = p->c + m * p->ldc + n,
@@ -76,11 +77,13 @@ void tile_product(const TileProduct *p) {
                        .a_col = p->a_col,
                        .ldb = p->ldb,
                        .ldc = p->ldc,
+                       .a_tap = p->a_tap,
+                       .b_tap = p->b_tap,
                        .k = p->k,
+                       .taps = p->taps ? p->taps : 1,
                        .accumulate = p->accumulate};
-            block(&b, p->m - m < MR ? p->m - m : MR, vectors);
+            block(&b, p->m - m < MR ? p->m - m : MR, p->n - n > VEC ? 2 : 1);
         }
-    }
 }
 
 void tile_transpose(float *to, ptrdiff_t ld, const float *from, ptrdiff_t from_ld, int rows, int cols, int padded) {

@@ -28,7 +28,7 @@ static void uniform_is_open(void **state) {
     (void)state;
     assert_true(rng_uniform(0) == 0x1p-25f);
     assert_true(rng_uniform(0xffffffffu) < 1.0f);
-    assert_true(rng_uniform(0x80000000u) > 0.5f && rng_uniform(0x7fffffffu) < 0.5f);
+    assert_true(rng_uniform(0x80000000u) >= 0.5f && rng_uniform(0x7fffffffu) < 0.5f);
 }
 
 static void normals_are_normal(void **state) {
