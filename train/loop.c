@@ -1,0 +1,316 @@
+#include "train/loop.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "train/dump.h"
+#include "train/splits.h"
+#include "train/trainer.h"
+
+enum { SKIPS_IN_ROW_MAX = 3, SHOWN_SAMPLES = 3 };
+
+/* ---- opening ---- */
+
+/* Of everything that a resumed run must share with its beginning. */
+static bool hash_config(const RunConfig *config, uint64_t *hash, Error *err) {
+    RunConfig same = *config;
+    same.device.threads = same.train.threads = same.train.keep = same.train.checkpoint_every = 0;
+    same.train.encoder_cache = CACHE_OFF;
+    same.data.shards = ""; /* may have moved; its hash is checked */
+    same.output = "";
+    char *text = config_text(&same, err);
+    if (text) *hash = XXH64(text, strlen(text), 0);
+    free(text);
+    return text != NULL;
+}
+
+static bool use_cache(const Trainer *trainer) {
+    const RunConfig *config = trainer->run->config;
+    return config->train.encoder_cache == CACHE_MEMORY && config->prompt.input == INPUT_SPEECH &&
+           !trainer->options->dump && !trainer->options->show_batch;
+}
+
+static void print_examples(const Trainer *trainer, FILE *out) {
+    const Run *run = trainer->run;
+    const Examples *examples = &trainer->train;
+    splits_print(run, out);
+    cut_points_print(run->cuts, out);
+    if (examples->replaced)
+        fprintf(out, "%zu of %zu explanations were written from other levels and are replaced by the template's\n",
+                examples->replaced, examples->count);
+    if (examples->cut)
+        fprintf(out, "%zu clips are longer than data.max_seconds (%g) and are %s\n", examples->cut,
+                run->config->data.max_seconds, run->config->data.overlong == OVERLONG_SPLIT ? "split" : "cut");
+    int64_t count = (int64_t)examples->count;
+    fprintf(out, "%" PRId64 " steps over %" PRId64 " training examples\n", trainer->steps.total, count);
+    if (use_cache(trainer))
+        fprintf(out, "encoder cache: %.1f MiB of host memory\n",
+                (double)(cache_bytes(run, examples) + cache_bytes(run, &trainer->validation)) / 1048576);
+}
+
+static bool open_examples(Trainer *trainer, Error *err) {
+    Run *run = trainer->run;
+    return splits_check(run, err) && examples_make(&trainer->train, run, &run->train, err) &&
+           examples_make(&trainer->validation, run, &run->validation, err) &&
+           steps_open(&trainer->steps, run, &trainer->train, err);
+}
+
+static bool open_feeds(Trainer *trainer, Error *err) {
+    Run *run = trainer->run;
+    const FeatureCache *cache = use_cache(trainer) ? &trainer->train_cache : NULL;
+    const FeatureCache *validation = cache ? &trainer->validation_cache : NULL;
+    if (cache && (!cache_fill(&trainer->train_cache, run, &trainer->train, err) ||
+                  !cache_fill(&trainer->validation_cache, run, &trainer->validation, err)))
+        return false;
+    return feed_open(&trainer->feed, run, &trainer->train, &trainer->steps, cache, err) &&
+           feed_open(&trainer->validation_feed, run, &trainer->validation, NULL, validation, err);
+}
+
+static void close_all(Trainer *trainer) {
+    Run *run = trainer->run;
+    stopper_end(&trainer->stopper);
+    log_close(&trainer->log);
+    feed_close(&trainer->feed);
+    feed_close(&trainer->validation_feed);
+    cache_free(&trainer->train_cache);
+    cache_free(&trainer->validation_cache);
+    batch_free(&trainer->batch);
+    step_plan_free(&trainer->plan);
+    steps_close(&trainer->steps);
+    examples_free(&trainer->train);
+    examples_free(&trainer->validation);
+    free(trainer->segments);
+    if (run && run->dev) {
+        device_free(run->dev, trainer->optimizer.m);
+        device_free(run->dev, trainer->optimizer.v);
+        device_free(run->dev, trainer->norm);
+    }
+    run_close(run);
+}
+
+/* ---- beginning and resuming ---- */
+
+static bool check_resumed(const Trainer *trainer, const TrainState *state, const char *folder, Error *err) {
+    if (state->shards_hash != trainer->state.shards_hash)
+        return fail(err, "%s: was trained on other shards than %s now holds; a run goes on only with the same data",
+                    folder, trainer->run->config->data.shards);
+    if (state->config_hash != trainer->state.config_hash)
+        return fail(err,
+                    "%s: the config has changed since (compare with %s/config.yaml); put it back, or train into "
+                    "another output folder",
+                    folder, trainer->run->folder);
+    return true;
+}
+
+static bool resume(Trainer *trainer, const char *folder, Error *err) {
+    TrainState state;
+    if (!checkpoint_load(trainer->run, folder, &trainer->optimizer, &state, err) ||
+        !check_resumed(trainer, &state, folder, err))
+        return false;
+    trainer->state = state;
+    fprintf(stderr, "resuming after step %" PRId64 "\n", state.step);
+    return true;
+}
+
+static bool begin_or_resume(Trainer *trainer, Error *err) {
+    Run *run = trainer->run;
+    trainer->state = (TrainState){.best_loss = NAN, .shards_hash = shards_hash(run->shards)};
+    if (!hash_config(run->config, &trainer->state.config_hash, err)) return false;
+    char *last = checkpoint_last(run->folder, err);
+    bool ok = err->exit_code == EXIT_DONE;
+    if (ok && last && !trainer->options->resume)
+        ok =
+            fail_usage(err, "%s: holds a run already; go on with --resume, or name another output folder", run->folder);
+    if (ok && last)
+        ok = resume(trainer, last, err);
+    else if (ok && trainer->options->resume)
+        fprintf(stderr, "%s: has no checkpoint yet; starting\n", run->folder);
+    free(last);
+    return ok && folder_make(run->folder, err) && checkpoint_prune(run->folder, INT64_MAX, 0, err) &&
+           run_save_setup(run, err) &&
+           log_open(&trainer->log, run->folder, trainer->state.log_bytes, trainer->state.event_bytes, err);
+}
+
+/* ---- the loop ---- */
+
+static double seconds_spent(const Trainer *trainer) { return trainer->before + clock_seconds() - trainer->began; }
+
+static bool save_checkpoint(Trainer *trainer, Error *err) {
+    TrainState *state = &trainer->state;
+    const Run *run = trainer->run;
+    state->seconds = seconds_spent(trainer);
+    return log_sync(&trainer->log, &state->log_bytes, &state->event_bytes, err) &&
+           checkpoint_save(run, &trainer->optimizer, state, err) &&
+           (state->best_step == 0 || checkpoint_mark_best(run->folder, state->best_step, err)) &&
+           checkpoint_prune(run->folder, run->config->train.keep, state->best_step, err);
+}
+
+/* A better loss than any before needs a checkpoint of this step. */
+static bool validate(Trainer *trainer, bool *better, Error *err) {
+    TrainState *state = &trainer->state;
+    double loss;
+    if (!trainer_validate(trainer, &loss, err) || !log_validation(&trainer->log, state->step, loss, err)) return false;
+    *better = isfinite(loss) && (isnan(state->best_loss) || loss < state->best_loss);
+    state->stale = *better ? 0 : state->stale + 1;
+    if (*better) {
+        state->best_loss = loss;
+        state->best_step = state->step;
+    }
+    fprintf(stderr, "\nstep %" PRId64 ": validation loss %.4f%s\n", state->step, loss,
+            *better ? ", the best so far" : "");
+    return true;
+}
+
+static bool log_result(Trainer *trainer, const StepResult *result, Error *err) {
+    const TrainState *state = &trainer->state;
+    StepRecord record = {.step = state->step,
+                         .epoch = (double)state->position / (double)trainer->train.count,
+                         .loss = result->loss,
+                         .lr = result->lr,
+                         .grad_norm = result->grad_norm,
+                         .clips = trainer->plan.clips,
+                         .tokens = trainer->plan.tokens,
+                         .responses = trainer->plan.responses,
+                         .seconds = seconds_spent(trainer),
+                         .skipped = result->skipped};
+    return log_step(&trainer->log, &record, err);
+}
+
+static bool take_step(Trainer *trainer, StepResult *result, Error *err) {
+    TrainState *state = &trainer->state;
+    if (!steps_plan(&trainer->steps, state->position, &trainer->plan, err) ||
+        !trainer_gradients(trainer, result, NULL, NULL, err) || !trainer_update(trainer, result, err))
+        return false;
+    state->step++;
+    state->position += trainer->plan.clips;
+    state->tokens += trainer->plan.tokens;
+    state->skipped += result->skipped;
+    state->skipped_in_row = result->skipped ? state->skipped_in_row + 1 : 0;
+    if (!log_result(trainer, result, err)) return false;
+    if (state->skipped_in_row < SKIPS_IN_ROW_MAX) return true;
+    return fail(err,
+                "step %" PRId64 ": the loss or its gradient was not a finite number %d steps in a row; lower train.lr, "
+                "or look at the data of these steps with --show-batch",
+                state->step, SKIPS_IN_ROW_MAX);
+}
+
+static bool every(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
+
+/* What follows a step: validation, checkpoint. `done` ends the run. */
+static bool after_step(Trainer *trainer, bool *done, Error *err) {
+    const TrainSection *train = &trainer->run->config->train;
+    TrainState *state = &trainer->state;
+    bool better = false, last = state->step >= trainer->steps.total, stopped = atomic_load(&trainer->stopper.asked);
+    bool check = trainer->validation.count > 0 && (every(state->step, train->validate_every) || last);
+    if (check && !validate(trainer, &better, err)) return false;
+    bool stale = train->early_stop > 0 && state->stale >= train->early_stop;
+    if (stale) fprintf(stderr, "stopping early: %" PRId64 " validations without improvement\n", state->stale);
+    *done = last || stale || stopped;
+    if (!*done && !better && !every(state->step, train->checkpoint_every)) return true;
+    return save_checkpoint(trainer, err);
+}
+
+static bool finished(const Trainer *trainer) {
+    const TrainSection *train = &trainer->run->config->train;
+    return trainer->state.step >= trainer->steps.total ||
+           (train->early_stop > 0 && trainer->state.stale >= train->early_stop);
+}
+
+static void report_end(const Trainer *trainer) {
+    const TrainState *state = &trainer->state;
+    fprintf(stderr, "%s: %" PRId64 " of %" PRId64 " steps done in %.1f s", trainer->run->folder, state->step,
+            trainer->steps.total, state->seconds);
+    if (state->skipped) fprintf(stderr, ", %" PRId64 " skipped for losses that were not finite", state->skipped);
+    if (!isnan(state->best_loss))
+        fprintf(stderr, "; best validation loss %.4f at step %" PRId64, state->best_loss, state->best_step);
+    fputc('\n', stderr);
+    if (!finished(trainer)) fprintf(stderr, "stopped; go on with the same command and --resume\n");
+}
+
+static bool run_steps(Trainer *trainer, Error *err) {
+    Progress progress;
+    bool done = finished(trainer), ok = true;
+    int64_t tokens = trainer->state.tokens;
+    trainer->began = clock_seconds();
+    trainer->before = trainer->state.seconds;
+    progress_begin(&progress, "train", "steps", trainer->state.step, trainer->steps.total);
+    while (ok && !done) {
+        StepResult result;
+        char note[80];
+        ok = take_step(trainer, &result, err) && after_step(trainer, &done, err);
+        double elapsed = clock_seconds() - trainer->began;
+        snprintf(note, sizeof note, "loss %.4f  %.0f tokens/s", result.loss,
+                 (double)(trainer->state.tokens - tokens) / (elapsed > 0 ? elapsed : 1));
+        if (ok) progress_update(&progress, trainer->state.step, note);
+    }
+    progress_end(&progress);
+    if (ok) report_end(trainer);
+    return ok;
+}
+
+static bool run_training(Trainer *trainer, Error *err) {
+    print_examples(trainer, stderr);
+    /* The cache first: its encoder batches may be larger than a step's, and the plan lays memory out anew. */
+    return open_feeds(trainer, err) && trainer_plan(trainer, NULL, true, err) && begin_or_resume(trainer, err) &&
+           run_steps(trainer, err);
+}
+
+/* ---- looking without training ---- */
+
+static bool dry_run(Trainer *trainer, Error *err) {
+    print_examples(trainer, stdout);
+    return trainer_plan(trainer, stdout, false, err);
+}
+
+static bool show_batch(Trainer *trainer, Error *err) {
+    if (!open_feeds(trainer, err) || !steps_plan(&trainer->steps, 0, &trainer->plan, err)) return false;
+    printf("step 1: %" PRId64 " clips in %zu micro-batches, %" PRId64 " tokens, %" PRId64 " of them bear loss\n",
+           trainer->plan.clips, trainer->plan.group_count, trainer->plan.tokens, trainer->plan.responses);
+    for (int64_t i = 0; i < trainer->plan.groups[0] && i < SHOWN_SAMPLES; i++)
+        if (!feed_add(&trainer->feed, i, &trainer->batch, err)) return false;
+    for (int i = 0; i < trainer->batch.count; i++)
+        if (!batch_show(&trainer->batch, i, trainer->run, stdout, err)) return false;
+    return true;
+}
+
+static bool dump_steps(Trainer *trainer, Error *err) {
+    const TrainOptions *options = trainer->options;
+    trainer->state.best_loss = NAN;
+    if (!dump_config(trainer->run, options->dump, err) || !trainer_plan(trainer, NULL, true, err) ||
+        !open_feeds(trainer, err))
+        return false;
+    while (trainer->state.step < options->dump_steps && trainer->state.step < trainer->steps.total) {
+        StepResult result;
+        if (!steps_plan(&trainer->steps, trainer->state.position, &trainer->plan, err) ||
+            !dump_step(trainer, options->dump, &result, err) || !trainer_update(trainer, &result, err))
+            return false;
+        trainer->state.step++;
+        trainer->state.position += trainer->plan.clips;
+        fprintf(stderr, "step %" PRId64 ": loss %.6f\n", trainer->state.step, result.loss);
+    }
+    return true;
+}
+
+bool train(const char *config, const Texts *overrides, const TrainOptions *options, Error *err) {
+    Trainer trainer = {.options = options};
+    RunOptions run_options = {.overrides = overrides, .model = true, .data = true};
+    bool looking = options->dry_run || options->show_batch || options->dump;
+    if (folder_exists(config))
+        return fail_usage(err, "%s: is a folder; train takes a config file (a run's own is %s/config.yaml)", config,
+                          config);
+    bool ok = (looking || stopper_start(&trainer.stopper, err)) &&
+              (trainer.run = run_open(config, &run_options, err)) && open_examples(&trainer, err);
+    if (ok && options->dry_run)
+        ok = dry_run(&trainer, err);
+    else if (ok && options->show_batch)
+        ok = show_batch(&trainer, err);
+    else if (ok && options->dump)
+        ok = dump_steps(&trainer, err);
+    else if (ok)
+        ok = run_training(&trainer, err);
+    close_all(&trainer);
+    return ok;
+}

@@ -1,0 +1,165 @@
+/* A step: gradients over micro-batches, clipping, AdamW. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/schedule.h"
+#include "train/trainer.h"
+
+static Tensor flat(float *data, const Params *params) { return tensor_of(data, DTYPE_F32, 1, params->total); }
+
+/* ---- planning ---- */
+
+static SpeechLimits all_limits(const Trainer *trainer) {
+    SpeechLimits limits = trainer->steps.limits;
+    for (size_t first = 0; first < trainer->validation.count;) {
+        size_t count = examples_group(trainer->run, &trainer->validation, first);
+        examples_limits(&trainer->validation, first, count, &limits);
+        first += count;
+    }
+    return limits;
+}
+
+static AdamwArgs adamw_args(const Trainer *trainer, const Params *params) {
+    const TrainSection *train = &trainer->run->config->train;
+    return (AdamwArgs){.param = flat(params->value, params),
+                       .grad = flat(params->grad, params),
+                       .m = flat(trainer->optimizer.m, params),
+                       .v = flat(trainer->optimizer.v, params),
+                       .segments = trainer->segments,
+                       .segment_count = params->count,
+                       .beta1 = (float)train->beta1,
+                       .beta2 = (float)train->beta2,
+                       .eps = (float)train->eps,
+                       .grad_scale = 1,
+                       .step = 1};
+}
+
+static SumSquaresArgs norm_args(const Trainer *trainer, const Params *params) {
+    return (SumSquaresArgs){.x = flat(params->grad, params), .out = tensor_of(trainer->norm, DTYPE_F64, 1, 1)};
+}
+
+static bool allocate_optimizer(Trainer *trainer, Error *err) {
+    Device *dev = trainer->run->dev;
+    const Params *params = speech_llm_params(trainer->run->model);
+    size_t bytes = (size_t)params->total * sizeof(float);
+    trainer->optimizer.m = device_alloc(dev, bytes, err);
+    trainer->optimizer.v = device_alloc(dev, bytes, err);
+    trainer->norm = device_alloc(dev, sizeof(double), err);
+    trainer->segments = memory_new((size_t)params->count, sizeof *trainer->segments, err);
+    if (!trainer->optimizer.m || !trainer->optimizer.v || !trainer->norm || !trainer->segments) return false;
+    AdamwArgs adamw = adamw_args(trainer, params);
+    SumSquaresArgs norm = norm_args(trainer, params);
+    return device_reserve_scratch(dev, adamw_scratch(&adamw), err) &&
+           device_reserve_scratch(dev, sum_squares_scratch(&norm), err);
+}
+
+bool trainer_plan(Trainer *trainer, FILE *report, bool allocate, Error *err) {
+    SpeechLimits limits = all_limits(trainer);
+    const Params *params = speech_llm_params(trainer->run->model);
+    if (report) {
+        int64_t trainable = 0;
+        for (int i = 0; i < params->count; i++) trainable += params->items[i].value.rows * params->items[i].value.cols;
+        fprintf(report, "trainable parameters: %" PRId64 " in %d tensors\n", trainable, params->count);
+        fprintf(report,
+                "largest micro-batch: %" PRId64 " clips, %.1f s of audio, %" PRId64 " tokens, %" PRId64
+                " of them bear loss\n",
+                limits.clips, (double)limits.samples / AUDIO_RATE, limits.tokens, limits.responses);
+        fprintf(report, "%-58s %.1f MiB\n", "AdamW's moments", (double)params->total * 2 * sizeof(float) / 1048576);
+    }
+    if (!speech_llm_plan(trainer->run->model, &limits, true, report, allocate, err)) return false;
+    return !allocate || allocate_optimizer(trainer, err);
+}
+
+/* ---- gradients ---- */
+
+static bool fill_batch(Trainer *trainer, int64_t position, int64_t count, Error *err) {
+    batch_clear(&trainer->batch);
+    for (int64_t i = 0; i < count; i++)
+        if (!feed_add(&trainer->feed, position + i, &trainer->batch, err)) return false;
+    return true;
+}
+
+bool trainer_gradients(Trainer *trainer, StepResult *result, SeeBatch *see, void *context, Error *err) {
+    const StepPlan *plan = &trainer->plan;
+    Params *params = speech_llm_params(trainer->run->model);
+    StepOptions options = {.train = true,
+                           .step = (uint32_t)(trainer->state.step + 1),
+                           .loss_scale = (float)(1.0 / (double)plan->responses)};
+    double sum = 0;
+    int64_t position = plan->position;
+    if (!device_fill_zero(trainer->run->dev, params->grad, (size_t)params->total * sizeof(float), err)) return false;
+    for (size_t g = 0; g < plan->group_count; g++) {
+        double loss;
+        if (!fill_batch(trainer, position, plan->groups[g], err)) return false;
+        SpeechBatch view = batch_view(&trainer->batch);
+        if (!speech_llm_step(trainer->run->model, &view, &options, &loss, NULL, err) ||
+            (see && !see(context, &trainer->batch, err)))
+            return false;
+        sum += loss;
+        position += plan->groups[g];
+    }
+    result->loss = sum / (double)plan->responses;
+    return true;
+}
+
+/* ---- update ---- */
+
+static void set_rates(Trainer *trainer, double factor) {
+    const TrainSection *train = &trainer->run->config->train;
+    const Params *params = speech_llm_params(trainer->run->model);
+    double adapter_lr = train->adapter_lr > 0 ? train->adapter_lr : train->lr;
+    for (int i = 0; i < params->count; i++) {
+        const Param *param = &params->items[i];
+        trainer->segments[i] =
+            (AdamwSegment){.offset = param->offset,
+                           .count = param->value.rows * param->value.cols,
+                           .lr = (float)(factor * (param->group == PARAM_LORA ? train->lr : adapter_lr)),
+                           .decay = param->decay ? (float)train->weight_decay : 0};
+    }
+}
+
+bool trainer_update(Trainer *trainer, StepResult *result, Error *err) {
+    const TrainSection *train = &trainer->run->config->train;
+    Device *dev = trainer->run->dev;
+    const Params *params = speech_llm_params(trainer->run->model);
+    SumSquaresArgs norm = norm_args(trainer, params);
+    double squares,
+        factor = schedule_factor(train->schedule, trainer->state.step + 1, train->warmup, trainer->steps.total);
+    if (!op_sum_squares(dev, &norm, err) || !device_download(dev, &squares, trainer->norm, sizeof squares, err))
+        return false;
+    result->grad_norm = sqrt(squares);
+    result->lr = train->lr * factor;
+    result->skipped = !isfinite(result->loss) || !isfinite(squares);
+    if (result->skipped) return true;
+    set_rates(trainer, factor);
+    AdamwArgs adamw = adamw_args(trainer, params);
+    if (train->clip > 0 && result->grad_norm > train->clip)
+        adamw.grad_scale = (float)(train->clip / (result->grad_norm + 1e-6));
+    adamw.step = trainer->state.step - trainer->state.skipped + 1;
+    return op_adamw(dev, &adamw, err);
+}
+
+/* ---- validation ---- */
+
+bool trainer_validate(Trainer *trainer, double *loss, Error *err) {
+    const Examples *examples = &trainer->validation;
+    StepOptions options = {.train = false};
+    double sum = 0;
+    int64_t responses = 0;
+    for (size_t first = 0; first < examples->count;) {
+        size_t count = examples_group(trainer->run, examples, first);
+        double part;
+        batch_clear(&trainer->batch);
+        for (size_t i = first; i < first + count; i++)
+            if (!feed_add(&trainer->validation_feed, (int64_t)i, &trainer->batch, err)) return false;
+        SpeechBatch view = batch_view(&trainer->batch);
+        if (!speech_llm_step(trainer->run->model, &view, &options, &part, NULL, err)) return false;
+        sum += part;
+        responses += trainer->batch.responses;
+        first += count;
+    }
+    *loss = responses ? sum / (double)responses : NAN;
+    return true;
+}
