@@ -317,6 +317,17 @@ void wavlm_work_free(WavlmWork *work) {
     work->host_tables = NULL;
 }
 
+bool wavlm_plan(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err) {
+    OpPass pass = {.dev = wavlm->dev, .planning = true};
+    if (!wavlm_layout(wavlm, work, limits, arena, err) || !arena_check(arena, err)) return false;
+    arena->size = arena->used;
+    arena->base = device_alloc(wavlm->dev, arena->size, err);
+    if (!arena->base) return false;
+    arena_reset(arena);
+    return wavlm_layout(wavlm, work, limits, arena, err) && arena_check(arena, err) &&
+           wavlm_prepare(wavlm, work, &pass, err) && device_reserve_scratch(wavlm->dev, pass.scratch, err);
+}
+
 static bool check_batch(const Wavlm *wavlm, const WavlmWork *work, const WavlmBatch *batch, Error *err) {
     const WavlmLimits *limits = &work->limits;
     const int64_t field = wavlm_receptive_field(&wavlm->config), total = batch->start[batch->count] - batch->start[0];

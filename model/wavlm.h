@@ -81,6 +81,10 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
 bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, Error *err);
 void wavlm_work_free(WavlmWork *work);
 
+/* All of it for an encoder on its own: measures `arena`, gives it memory (device_free its base), lays out and
+ * reserves scratch. */
+bool wavlm_plan(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err);
+
 typedef struct WavlmBatch { /* in host memory */
     int count;
     const int64_t *start; /* [count + 1] */

@@ -24,19 +24,7 @@ static void bench_open(Bench *b, const char *folder) {
 
 static void bench_plan(Bench *b, int64_t clips, int64_t samples, int64_t longest) {
     const WavlmLimits limits = {.clips = clips, .samples = samples, .longest = longest};
-    OpPass pass = {.dev = b->dev, .planning = true};
-    device_free(b->dev, b->arena.base);
-    arena_free(&b->arena);
-    b->arena.base = NULL;
-    assert_ok(wavlm_layout(&b->wavlm, &b->work, &limits, &b->arena, &b->err), &b->err);
-    assert_ok(arena_check(&b->arena, &b->err), &b->err);
-    b->arena.size = b->arena.used;
-    assert_ok(b->arena.base = device_alloc(b->dev, b->arena.size, &b->err), &b->err);
-    arena_reset(&b->arena);
-    assert_ok(wavlm_layout(&b->wavlm, &b->work, &limits, &b->arena, &b->err), &b->err);
-    assert_ok(arena_check(&b->arena, &b->err), &b->err);
-    assert_ok(wavlm_prepare(&b->wavlm, &b->work, &pass, &b->err), &b->err);
-    assert_ok(device_reserve_scratch(b->dev, pass.scratch, &b->err), &b->err);
+    assert_ok(wavlm_plan(&b->wavlm, &b->work, &limits, &b->arena, &b->err), &b->err);
 }
 
 static void bench_close(Bench *b) {
