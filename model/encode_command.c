@@ -78,7 +78,7 @@ static bool check_length(const Wavlm *wavlm, const Audio *audio, const char *pat
 }
 
 static bool run(const EncodeOptions *options, const char *folder, const char *path, Error *err) {
-    Toggle normalize;
+    Toggle normalize = TOGGLE_AUTO;
     Audio audio = {0};
     Wavlm wavlm = {0};
     if (!parse_toggle(options->normalize, &normalize, err)) return false;
