@@ -15,7 +15,8 @@ enum { ACCENT_COUNT = sizeof ACCENTS / sizeof *ACCENTS };
 static const double WOMEN_HZ = 220, MEN_HZ = 115, PITCH_STEP_ST = 3.5, PITCH_JITTER_ST = 0.3;
 static const double MIDDLE_RATE = 5.3, RATE_STEP = 0.33, RATE_JITTER = 0.03; /* syllables a second; in ln */
 static const double MIDDLE_DBFS = -27, VOLUME_STEP_DB = 9, VOLUME_JITTER_DB = 1.2;
-static const double CLIP_S = 2.8;     /* speech of about this length, whatever the rate */
+static const double CLIP_S = 2.75; /* speech of about this length, whatever the rate */
+static const double SLURRED = 0.25;
 static const double FLOOR_DBFS = -72; /* a room's noise, the same in every clip */
 static const double PEAK = 0.99;
 /* What is near enough to stop, in ln: 4 % of F0, 7 % of rate. */
@@ -42,6 +43,12 @@ static Target target_of(const ClipPlan *plan, Rng *rng) {
     target.rate = MIDDLE_RATE * exp((plan->level[CUE_SPEED] - 1) * RATE_STEP + jitter(rng, RATE_JITTER));
     target.dbfs = MIDDLE_DBFS + (plan->level[CUE_VOLUME] - 1) * VOLUME_STEP_DB + jitter(rng, VOLUME_JITTER_DB);
     return target;
+}
+
+/* For clips of one length whatever their rate. What counts as a syllable in fast speech is fewer than are
+ * written, in slow speech more. */
+static double syllables_of(const Target *target) {
+    return target->rate * CLIP_S * pow(target->rate / MIDDLE_RATE, SLURRED);
 }
 
 /* ---- gain and room noise ---- */
@@ -148,7 +155,7 @@ static bool try_voice(const Voices *voices, const Voice *voice, const ClipPlan *
                       uint32_t number, Clip *clip, double *error, Error *err) {
     Target target = target_of(plan, rng);
     *clip = (Clip){.accent = ACCENTS[rng_below(rng, ACCENT_COUNT)], .voice = voice->name};
-    clip->text = synth_sentence(rng, target.rate * CLIP_S, err);
+    clip->text = synth_sentence(rng, syllables_of(&target), err);
     Utter utter = {.accent = clip->accent,
                    .voice = clip->voice,
                    .data = voices->data,

@@ -8,22 +8,15 @@ enum { PLACE_PLAN = PLACE_TEMPLATE + 2, CELLS = 2 * SYNTH_EMOTIONS, CARRIERS = 2
 
 const char *const SYNTH_EMOTION_NAMES[SYNTH_EMOTIONS] = {"angry", "happy", "neutral", "sad"};
 
+enum { LOW, NORMAL, HIGH, ANY, LEVELS = 3 };
+
 typedef struct Profile {
-    double level[CUE_COUNT][3]; /* shares of low, normal, high */
+    int level[CUE_COUNT]; /* the one most of its clips have; ANY: no such */
     int range_percent, word_gap;
 } Profile;
 
-#define LOW                                                                                                            \
-    { 0.78, 0.11, 0.11 }
-#define NORMAL                                                                                                         \
-    { 0.11, 0.78, 0.11 }
-#define HIGH                                                                                                           \
-    { 0.11, 0.11, 0.78 }
-#define ANY                                                                                                            \
-    { 1.0 / 3, 1.0 / 3, 1.0 / 3 }
-
-/* Each column of levels adds up to thirds over the emotions: cut points are tertiles, and with other
- * shares one would fall among utterances that were made alike. */
+/* Each cue is any level in one emotion and each of the three in one other, so that over the emotions the
+ * levels come out in thirds: cut points are tertiles, and would else fall among utterances made alike. */
 static const Profile PROFILES[SYNTH_EMOTIONS] = {
     [EMOTION_ANGRY] = {{[CUE_PITCH] = ANY, [CUE_SPEED] = HIGH, [CUE_VOLUME] = HIGH}, 220, 10},
     [EMOTION_HAPPY] = {{[CUE_PITCH] = HIGH, [CUE_SPEED] = ANY, [CUE_VOLUME] = NORMAL}, 220, 0},
@@ -31,6 +24,7 @@ static const Profile PROFILES[SYNTH_EMOTIONS] = {
     [EMOTION_SAD] = {{[CUE_PITCH] = LOW, [CUE_SPEED] = LOW, [CUE_VOLUME] = LOW}, 25, 10},
 };
 
+static const double MINOR_SHARE = 0.11;   /* of an emotion's clips have each of the other levels */
 static const double CARRIER_SHARE = 0.95; /* of the clips have a carrier their emotion asks for */
 enum { RANGE_USUAL = 100, GAP_USUAL = 0 };
 
@@ -39,8 +33,32 @@ typedef struct Cell {
     SynthEmotion emotion;
     bool female;
     uint32_t number, count;
+    uint32_t quota[CUE_COUNT][LEVELS];
     uint32_t *level[CUE_COUNT], *carrier[CARRIERS];
 } Cell;
+
+static uint32_t cell_count(int64_t clips, uint32_t number) { return (uint32_t)((clips - number + CELLS - 1) / CELLS); }
+
+static uint32_t minor_count(uint32_t count) { return (uint32_t)(MINOR_SHARE * count + 0.5); }
+
+/* How many clips of a cell get each level. The emotion that may have any takes what the others leave of a
+ * third of its gender's clips. */
+static void set_quota(Cell *cell, int cue, int64_t clips) {
+    int64_t all = 0, left[LEVELS] = {0};
+    uint32_t first = cell->female ? 0 : SYNTH_EMOTIONS, minor = minor_count(cell->count);
+    for (uint32_t e = 0; e < SYNTH_EMOTIONS; e++) all += cell_count(clips, first + e);
+    for (int l = 0; l < LEVELS; l++) left[l] = (all + l) / LEVELS;
+    for (uint32_t e = 0; e < SYNTH_EMOTIONS; e++) {
+        int main_level = PROFILES[e].level[cue];
+        int64_t count = cell_count(clips, first + e), few = minor_count((uint32_t)count);
+        for (int l = 0; l < LEVELS && main_level != ANY; l++) left[l] -= l == main_level ? count - 2 * few : few;
+    }
+    int own = PROFILES[cell->emotion].level[cue];
+    for (int l = 0; l < LEVELS; l++) {
+        uint32_t rest = left[l] > 0 ? (uint32_t)left[l] : 0;
+        cell->quota[cue][l] = own == ANY ? rest : l == own ? cell->count - 2 * minor : minor;
+    }
+}
 
 static void cell_free(Cell *cell) {
     for (int i = 0; i < CUE_COUNT; i++) free(cell->level[i]);
@@ -63,9 +81,9 @@ static bool cell_open(Cell *cell, uint64_t seed, Error *err) {
     return ok;
 }
 
-static int level_at(const double share[3], double place) {
-    if (place < share[0]) return 0;
-    return place < share[0] + share[1] ? 1 : 2;
+static int level_at(const uint32_t quota[LEVELS], uint32_t place) {
+    if (place < quota[0]) return 0;
+    return place < quota[0] + quota[1] ? 1 : 2;
 }
 
 static double place_of(const Cell *cell, const uint32_t *order, uint32_t member) {
@@ -83,8 +101,7 @@ static ClipPlan plan_member(const Cell *cell, const Voices *voices, uint32_t mem
                      .voice = cell->female ? turn : voices->women + turn,
                      .range_percent = moved ? profile->range_percent : RANGE_USUAL,
                      .word_gap = gaps ? profile->word_gap : GAP_USUAL};
-    for (int i = 0; i < CUE_COUNT; i++)
-        plan.level[i] = level_at(profile->level[i], place_of(cell, cell->level[i], member));
+    for (int i = 0; i < CUE_COUNT; i++) plan.level[i] = level_at(cell->quota[i], cell->level[i][member]);
     return plan;
 }
 
@@ -94,7 +111,8 @@ ClipPlan *synth_plan(const Voices *voices, int64_t clips, uint64_t seed, Error *
     for (uint32_t number = 0; ok && number < CELLS; number++) {
         Cell cell = {.emotion = (SynthEmotion)(number % SYNTH_EMOTIONS), .female = number < SYNTH_EMOTIONS};
         cell.number = number;
-        cell.count = (uint32_t)((clips - number + CELLS - 1) / CELLS);
+        cell.count = cell_count(clips, number);
+        for (int cue = 0; cue < CUE_COUNT; cue++) set_quota(&cell, cue, clips);
         ok = cell_open(&cell, seed, err);
         for (uint32_t i = 0; ok && i < cell.count; i++) plans[number + CELLS * i] = plan_member(&cell, voices, i);
         cell_free(&cell);
