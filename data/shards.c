@@ -169,11 +169,6 @@ static bool decode_audio(const Shards *shards, size_t index, const unsigned char
     size_t bytes;
     if (!tar_find(tar, size, ".flac", &flac, &bytes, where, err)) return false;
     int64_t expected = shards->index.samples[index].audio_samples;
-    *audio = (Audio){.rate = AUDIO_RATE};
-    if (expected == 0) { /* a FLAC without frames says nothing of its length, so there is nothing to decode */
-        audio->samples = memory_new(0, sizeof(float), err);
-        return audio->samples != NULL;
-    }
     if (!audio_decode(audio, flac, bytes, where, AUDIO_RATE, err)) return false;
     if (audio->count == expected) return true;
     fail(err, "%s: has %" PRId64 " audio samples where " SHARD_INDEX_NAME " says %" PRId64, where, audio->count,

@@ -135,7 +135,7 @@ static bool parse_sample(const json_t *entry, ShardSample *sample, int64_t offse
     sample->audio_samples = json_integer_value(json_array_get(entry, 3));
     bool fits = json_array_size(entry) == 4 && json_is_integer(json_array_get(entry, 0)) && sample->offset == offset &&
                 sample->size > 0 && sample->size <= FRAME_BYTES_MAX && sample->size < room &&
-                json_is_integer(json_array_get(entry, 3)) && sample->audio_samples >= 0 &&
+                json_is_integer(json_array_get(entry, 3)) && sample->audio_samples > 0 &&
                 sample->audio_samples <= INT32_MAX &&
                 parse_hash(json_string_value(json_array_get(entry, 2)), &sample->hash);
     return fits || fail(err, "%s: sample %zu of the list is not [offset, size, hash, audio samples] in its place", path,
