@@ -20,7 +20,7 @@ typedef struct Work {
     pthread_mutex_t lock; /* over all that follows, the journal and stderr */
     size_t next, done, bad_count;
     Progress progress;
-    Error *err;
+    Error failure;
 } Work;
 
 /* --- measuring --- */
@@ -48,7 +48,7 @@ static bool measure(const Work *work, Utterance *utterance, Error *err) {
 static bool take_next(Work *work, size_t *index) {
     pthread_mutex_lock(&work->lock);
     while (work->next < work->manifest->count && work->measured[work->next]) work->next++;
-    bool more = work->next < work->manifest->count && work->err->exit_code == EXIT_DONE;
+    bool more = work->next < work->manifest->count && work->failure.exit_code == EXIT_DONE;
     *index = work->next;
     work->next += more;
     pthread_mutex_unlock(&work->lock);
@@ -58,13 +58,13 @@ static bool take_next(Work *work, size_t *index) {
 static void report(Work *work, size_t index, bool done, const Error *why) {
     pthread_mutex_lock(&work->lock);
     if (done) {
-        work->measured[index] = annotate_journal_add(work->journal, &work->manifest->items[index], work->err);
+        work->measured[index] = annotate_journal_add(work->journal, &work->manifest->items[index], &work->failure);
     } else if (work->options->skip_bad) {
         work->bad[index] = true;
         work->bad_count++;
         fprintf(stderr, "%sleft out: %s\n", work->progress.terminal ? "\r\033[K" : "", why->text);
     } else {
-        fail(work->err, "%s (--skip-bad leaves such recordings out)", why->text);
+        fail(&work->failure, "%s (--skip-bad leaves such recordings out)", why->text);
     }
     progress_update(&work->progress, (int64_t)++work->done, NULL);
     pthread_mutex_unlock(&work->lock);
@@ -93,14 +93,13 @@ static bool run_workers(Work *work) {
     while (started + 1 < wanted && pthread_create(&threads[started], NULL, run_worker, work) == 0) started++;
     run_worker(work); /* this thread works too, so that without any other it still gets done */
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
-    return work->err->exit_code == EXIT_DONE;
+    return work->failure.exit_code == EXIT_DONE;
 }
 
 static bool measure_all(Work *work, Error *err) {
     AnnotateJournal journal;
     if (!annotate_journal_open(&journal, work->manifest, work->measured, work->options->output, err)) return false;
     work->journal = &journal;
-    work->err = err;
     work->done = journal.resumed;
     if (journal.resumed)
         fprintf(stderr, "going on with %zu of %zu utterances measured\n", journal.resumed, work->manifest->count);
@@ -110,7 +109,7 @@ static bool measure_all(Work *work, Error *err) {
     progress_end(&work->progress);
     pthread_mutex_destroy(&work->lock);
     annotate_journal_close(&journal);
-    return done;
+    return done || fail(err, "%s", work->failure.text);
 }
 
 /* --- what is found from the measures of all --- */
