@@ -2,9 +2,12 @@
 
 #include <math.h>
 
-void attention_transpose(const QueryBlock *b, Tensor t, float *to) {
+void attention_transpose(const QueryBlock *b, Tensor t, float scale, float *to) {
     int dim = b->a->dim;
-    tile_transpose(to, QUERIES, head_row(t, b->first_query + b->at, b->head, dim), t.ld, (int)b->rows, dim, QUERIES);
+    tile_transpose(to, QUERIES, head_row(t, b->first_query + b->at, b->head, dim), t.ld, (int)b->rows, dim,
+                   (int)round_up(b->rows, VEC));
+    if (scale == 1.0f) return;
+    for (int c = 0; c < dim; c++) row_scale(to + c * QUERIES, scale, round_up(b->rows, VEC));
 }
 
 Operand attention_operand(Tensor t, int64_t row, int64_t rows, int head, int dim, float *room) {
@@ -50,7 +53,6 @@ void attention_scores(const QueryBlock *b, const float *queries, int64_t key, in
                                 .ldb = QUERIES,
                                 .c = s,
                                 .ldc = QUERIES});
-    for (int64_t j = 0; j < keys; j++) row_scale(s + j * QUERIES, a->scale, width);
     if (tensor_present(a->bias)) add_bias(b, key, keys, s);
     if (a->causal && key + keys - 1 > b->nk - b->nq + b->at) mask_future(b, key, keys, s);
 }
@@ -110,7 +112,7 @@ static void attend(const QueryBlock *b, float *tile) {
     Online o = {.out = padded + KEYS * DIM_MAX, .width = width};
     for (int i = 0; i < QUERIES; i++) o.most[i] = -INFINITY;
     memset(o.out, 0, (size_t)(QUERIES * width) * sizeof(float));
-    attention_transpose(b, a->q, queries);
+    attention_transpose(b, a->q, a->scale, queries);
     for (int64_t key = 0; key < seen; key += KEYS) {
         int64_t keys = least(KEYS, seen - key);
         attention_scores(b, queries, key, keys, s);

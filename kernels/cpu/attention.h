@@ -28,10 +28,11 @@ static inline int64_t keys_seen(const QueryBlock *b) {
 
 static inline float *head_row(Tensor t, int64_t row, int head, int dim) { return row_of(t, row) + (int64_t)head * dim; }
 
-/* to[dim][QUERIES] = the block's rows of t, transposed. */
-void attention_transpose(const QueryBlock *b, Tensor t, float *to);
+/* to[dim][QUERIES] = the block's rows of t, transposed, times `scale`. */
+void attention_transpose(const QueryBlock *b, Tensor t, float scale, float *to);
 
-/* s[j][i] = scale · (k_j · q_i) + gate_i · bias, for keys key .. key+keys-1; -inf where masked. */
+/* s[j][i] = k_j · queries_i + gate_i · bias, for keys key .. key+keys-1; -inf where masked. `queries`
+ * are transposed and scaled. */
 void attention_scores(const QueryBlock *b, const float *queries, int64_t key, int64_t keys, float *s);
 
 /* Rows of one head as an operand of a product: where they are, or in `room` if they must be padded. */

@@ -24,8 +24,8 @@ static void gradient_begin(Gradient *g, float *tile) {
     g->rows = tile + 4 * BLOCK;
     g->others = tile + 5 * BLOCK;
     g->sum = tile + 6 * BLOCK;
-    attention_transpose(&g->block, a->q, g->queries);
-    attention_transpose(&g->block, g->b->dout, g->douts);
+    attention_transpose(&g->block, a->q, a->scale, g->queries);
+    attention_transpose(&g->block, g->b->dout, 1.0f, g->douts);
     for (int64_t i = 0; i < QUERIES; i++) {
         bool real = i < g->block.rows;
         int64_t row = g->block.first_query + g->block.at + (real ? i : 0);
@@ -38,10 +38,17 @@ static void gradient_begin(Gradient *g, float *tile) {
     }
 }
 
-/* to (+)= scale · a·b for `rows` rows of one head of a tensor. */
+/* Adds a·b to rows of one head of a tensor. */
 static void add_product(Gradient *g, TileProduct product, Tensor to, int64_t row, int head) {
     int dim = g->b->forward.dim;
     product.n = (int)round_up(dim, VEC);
+    if (product.n == dim) {
+        product.c = head_row(to, row, head, dim);
+        product.ldc = to.ld;
+        product.accumulate = true;
+        tile_product(&product);
+        return;
+    }
     product.c = g->sum;
     product.ldc = product.n;
     tile_product(&product);
@@ -53,11 +60,12 @@ static void bias_gradient(Gradient *g, int64_t key, int64_t keys) {
     const AttentionArgs *a = &g->b->forward;
     int64_t middle = (a->bias.cols - 1) / 2 + key - g->block.at, rows = g->block.rows;
     const float *bias = row_of(a->bias, g->block.head) + middle;
+    float unscale = 1.0f / a->scale;
     float *dbias = tensor_present(g->b->dbias) ? row_of(g->b->dbias, g->block.head) + middle : NULL;
     for (int64_t j = 0; j < keys; j++) {
-        const float *ds = g->ds + j * QUERIES;
-        for (int64_t i = 0; i < rows; i++) g->dgate[i] += ds[i] * bias[j - i];
-        for (int64_t i = 0; dbias && i < rows; i++) dbias[j - i] += ds[i] * g->gate[i];
+        const float *ds = g->ds + j * QUERIES; /* scaled, as the products want it; the bias is not */
+        for (int64_t i = 0; i < rows; i++) g->dgate[i] += ds[i] * unscale * bias[j - i];
+        for (int64_t i = 0; dbias && i < rows; i++) dbias[j - i] += ds[i] * unscale * g->gate[i];
     }
 }
 
@@ -81,7 +89,7 @@ static void gradient_keys(Gradient *g, int64_t key, int64_t keys) {
 #pragma omp simd
         for (int64_t i = 0; i < width; i++) {
             p[i] = vec_exp(p[i] - g->lse[i]);
-            ds[i] = p[i] * (ds[i] - g->along[i]);
+            ds[i] = a->scale * p[i] * (ds[i] - g->along[i]);
         }
     }
     if (tensor_present(g->b->dbias) || tensor_present(g->b->dgate)) bias_gradient(g, key, keys);
@@ -91,7 +99,6 @@ static void gradient_keys(Gradient *g, int64_t key, int64_t keys) {
                 (TileProduct){
                     .m = (int)keys, .k = rows, .a = g->p, .a_row = QUERIES, .a_col = 1, .b = dout.data, .ldb = dout.ld},
                 g->b->dv, row, kv_head);
-    for (int64_t j = 0; j < keys; j++) row_scale(g->ds + j * QUERIES, a->scale, width);
     Operand q = attention_operand(a->q, query, rows, g->block.head, dim, g->rows);
     add_product(
         g, (TileProduct){.m = (int)keys, .k = rows, .a = g->ds, .a_row = QUERIES, .a_col = 1, .b = q.data, .ldb = q.ld},

@@ -86,12 +86,26 @@ void tile_product(const TileProduct *p) {
         }
 }
 
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* A 4 × 4 block: pairs of columns are interleaved, then halves. */
+static inline void transpose_four(float *to, ptrdiff_t ld, const float *from, ptrdiff_t from_ld) {
+    Four a = *(const Four *)from, b = *(const Four *)(from + from_ld);
+    Four c = *(const Four *)(from + 2 * from_ld), d = *(const Four *)(from + 3 * from_ld);
+    Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    Four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(Four *)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(Four *)(to + ld) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(Four *)(to + 2 * ld) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+    *(Four *)(to + 3 * ld) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+}
+
 void tile_transpose(float *to, ptrdiff_t ld, const float *from, ptrdiff_t from_ld, int rows, int cols, int padded) {
-    for (int c0 = 0; c0 < cols; c0 += 16) { /* blocks, so that the lines read and written stay in the cache */
-        int c1 = c0 + 16 < cols ? c0 + 16 : cols;
-        for (int r = 0; r < rows; r++)
-            for (int c = c0; c < c1; c++) to[c * ld + r] = from[r * from_ld + c];
-        for (int c = c0; c < c1; c++)
-            for (int r = rows; r < padded; r++) to[c * ld + r] = 0.0f;
+    int even_rows = rows / 4 * 4, even_cols = cols / 4 * 4;
+    for (int c = 0; c < even_cols; c += 4)
+        for (int r = 0; r < even_rows; r += 4) transpose_four(to + c * ld + r, ld, from + r * from_ld + c, from_ld);
+    for (int c = 0; c < cols; c++) {
+        for (int r = c < even_cols ? even_rows : 0; r < rows; r++) to[c * ld + r] = from[r * from_ld + c];
+        for (int r = rows; r < padded; r++) to[c * ld + r] = 0.0f;
     }
 }
