@@ -12,10 +12,20 @@
 
 enum { JOURNAL_MAX = 1 << 28, JOBS_MAX = 256, JOURNAL_VERSION = 1 };
 
-typedef struct Corpus {
-    const SynthOptions *options;
+/* Clips by one set of voices, numbered from `first`. */
+typedef struct Section {
+    const char *group;
+    int64_t first, count;
     Voices voices;
     ClipPlan *plans;
+} Section;
+
+enum { SECTIONS = 2 };
+
+typedef struct Corpus {
+    const SynthOptions *options;
+    Section sections[SECTIONS];
+    int64_t clips;
     json_t **lines; /* [clips] the manifest's, null until made */
     FILE *journal;
     pthread_mutex_t lock;
@@ -28,8 +38,9 @@ typedef struct Corpus {
 /* ---- the journal: its first line says what is made, then one line a clip ---- */
 
 static json_t *journal_head(const SynthOptions *options) {
-    return json_pack("{s:i, s:s, s:I, s:I}", "synth", JOURNAL_VERSION, "voices", VOICE_SET_NAMES[options->set], "clips",
-                     (json_int_t)options->clips, "seed", (json_int_t)options->seed);
+    return json_pack("{s:i, s:I, s:I, s:s, s:I}", "synth", JOURNAL_VERSION, "clips", (json_int_t)options->clips,
+                     "test_clips", (json_int_t)options->test_clips, "test_voices",
+                     VOICE_SET_NAMES[options->test_voices], "seed", (json_int_t)options->seed);
 }
 
 static bool check_head(const char *line, size_t size, const SynthOptions *options, const char *path, Error *err) {
@@ -38,8 +49,7 @@ static bool check_head(const char *line, size_t size, const SynthOptions *option
     json_decref(found);
     json_decref(wanted);
     if (same) return true;
-    return fail(err, "%s: another corpus was begun here (other --clips, --voices or --seed); choose an empty folder",
-                path);
+    return fail(err, "%s: another corpus was begun here, with other options; choose an empty folder", path);
 }
 
 static bool has_audio(const Corpus *corpus, const json_t *line) {
@@ -55,7 +65,7 @@ static void take_line(Corpus *corpus, const char *text, size_t size) {
     json_t *line = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
     json_t *clip = json_object_get(line, "clip");
     int64_t number = json_is_integer(clip) ? json_integer_value(clip) : -1;
-    if (number < 0 || number >= corpus->options->clips || corpus->lines[number] || !has_audio(corpus, line)) {
+    if (number < 0 || number >= corpus->clips || corpus->lines[number] || !has_audio(corpus, line)) {
         json_decref(line);
         return;
     }
@@ -90,7 +100,7 @@ static bool journal_write(Corpus *corpus, const char *path, Error *err) {
     if (ok) {
         json_dumpf(head, file.stream, JSON_COMPACT);
         fputc('\n', file.stream);
-        for (int64_t i = 0; i < corpus->options->clips; i++) {
+        for (int64_t i = 0; i < corpus->clips; i++) {
             if (!corpus->lines[i]) continue;
             json_dumpf(corpus->lines[i], file.stream, JSON_COMPACT);
             fputc('\n', file.stream);
@@ -122,21 +132,19 @@ static bool journal_add(Corpus *corpus, const json_t *line, Error *err) {
 
 /* ---- one clip ---- */
 
-static json_t *line_of(const Corpus *corpus, int64_t number, const Clip *clip, const char *id, const char *audio,
+static json_t *line_of(const Section *section, int64_t number, const Clip *clip, const char *id, const char *audio,
                        Error *err) {
-    const ClipPlan *plan = &corpus->plans[number];
+    const ClipPlan *plan = &section->plans[number - section->first];
     json_t *line = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s}", "id", id, "corpus", "synth", "audio",
                              audio, "speaker", clip->voice, "gender", plan->female ? "female" : "male", "emotion",
-                             SYNTH_EMOTION_NAMES[plan->emotion], "transcript", clip->text, "group",
-                             VOICE_SET_NAMES[corpus->options->set], "clip", (json_int_t)number, "accent", clip->accent);
+                             SYNTH_EMOTION_NAMES[plan->emotion], "transcript", clip->text, "group", section->group,
+                             "clip", (json_int_t)number, "accent", clip->accent);
     for (int cue = 0; line && cue < CUE_COUNT; cue++) {
-        json_t *word = json_string(level_word((Cue)cue, plan->level[cue], 3));
         char key[32];
         snprintf(key, sizeof key, "wanted_%s", CUE_NAMES[cue]);
-        if (json_object_set_new(line, key, word) != 0) {
-            json_decref(line);
-            line = NULL;
-        }
+        if (json_object_set_new(line, key, json_string(level_word((Cue)cue, plan->level[cue], 3))) == 0) continue;
+        json_decref(line);
+        line = NULL;
     }
     if (!line) fail(err, "out of memory for clip %s", id);
     return line;
@@ -153,13 +161,14 @@ static bool write_audio(const Corpus *corpus, const Clip *clip, const char *audi
 }
 
 static bool make_clip(const Corpus *corpus, int64_t number, json_t **line, Error *err) {
-    const SynthOptions *options = corpus->options;
+    const Section *section = &corpus->sections[number >= corpus->sections[1].first];
+    const ClipPlan *plan = &section->plans[number - section->first];
     Clip clip;
-    if (!synth_clip(&corpus->voices, &corpus->plans[number], options->seed, (uint32_t)number, &clip, err)) return false;
-    char *id = text_format(err, "%s-%06" PRId64, VOICE_SET_NAMES[options->set], number);
+    if (!synth_clip(&section->voices, plan, corpus->options->seed, (uint32_t)number, &clip, err)) return false;
+    char *id = text_format(err, "synth-%06" PRId64, number);
     char *audio = id ? text_format(err, "audio/%s.flac", id) : NULL;
     bool ok = audio && write_audio(corpus, &clip, audio, err);
-    *line = ok ? line_of(corpus, number, &clip, id, audio, err) : NULL;
+    *line = ok ? line_of(section, number, &clip, id, audio, err) : NULL;
     free(id);
     free(audio);
     synth_clip_free(&clip);
@@ -170,8 +179,8 @@ static bool make_clip(const Corpus *corpus, int64_t number, json_t **line, Error
 
 /* The next clip to make; -1 where there is none. Called under the lock. */
 static int64_t take_next(Corpus *corpus) {
-    while (corpus->next < corpus->options->clips && corpus->lines[corpus->next]) corpus->next++;
-    return corpus->failed || corpus->next >= corpus->options->clips ? -1 : corpus->next++;
+    while (corpus->next < corpus->clips && corpus->lines[corpus->next]) corpus->next++;
+    return corpus->failed || corpus->next >= corpus->clips ? -1 : corpus->next++;
 }
 
 static void *work(void *argument) {
@@ -246,7 +255,7 @@ static bool manifest_of(const Corpus *corpus, Error *err) {
     char *path = path_join(corpus->options->folder, "manifest.jsonl", err);
     AtomicFile file = {0};
     bool ok = path && atomic_open(&file, path, err);
-    for (int64_t i = 0; ok && i < corpus->options->clips; i++) {
+    for (int64_t i = 0; ok && i < corpus->clips; i++) {
         json_object_del(corpus->lines[i], "clip");
         json_dumpf(corpus->lines[i], file.stream, 0);
         fputc('\n', file.stream);
@@ -265,31 +274,49 @@ static bool make_folders(const SynthOptions *options, Error *err) {
 }
 
 static bool make_clips(Corpus *corpus, int jobs, Error *err) {
-    if (corpus->done == corpus->options->clips) return true;
-    if (!calibrate_all(&corpus->voices, jobs, err)) return false;
-    progress_begin(&corpus->progress, "synth", "clips", corpus->done, corpus->options->clips);
+    if (corpus->done == corpus->clips) return true;
+    for (int i = 0; i < SECTIONS; i++)
+        if (corpus->sections[i].count > 0 && !calibrate_all(&corpus->sections[i].voices, jobs, err)) return false;
+    progress_begin(&corpus->progress, "synth", "clips", corpus->done, corpus->clips);
     run_jobs(work, corpus, jobs);
     progress_end(&corpus->progress);
     return corpus->failed ? fail(err, "%s", corpus->err.text) : true;
 }
 
+/* The sections' plans are drawn from seeds of their own. */
+static bool section_open(Section *section, VoiceSet set, const SynthOptions *options, Error *err) {
+    if (section->count == 0) return true;
+    if (!voices_open(&section->voices, set, options->folder, err)) return false;
+    section->plans = synth_plan(&section->voices, section->count, options->seed + ((uint64_t)set << 32), err);
+    return section->plans != NULL;
+}
+
+static bool corpus_open(Corpus *corpus, const SynthOptions *options, Error *err) {
+    *corpus = (Corpus){.options = options, .clips = options->clips + options->test_clips};
+    corpus->sections[0] = (Section){.group = "train", .count = options->clips};
+    corpus->sections[1] = (Section){.group = "test", .first = options->clips, .count = options->test_clips};
+    pthread_mutex_init(&corpus->lock, NULL);
+    corpus->lines = memory_new((size_t)corpus->clips, sizeof *corpus->lines, err);
+    return corpus->lines && make_folders(options, err) &&
+           section_open(&corpus->sections[0], VOICES_TRAIN, options, err) &&
+           section_open(&corpus->sections[1], options->test_voices, options, err);
+}
+
 static void corpus_close(Corpus *corpus) {
     if (corpus->journal) fclose(corpus->journal);
-    for (int64_t i = 0; corpus->lines && i < corpus->options->clips; i++) json_decref(corpus->lines[i]);
+    for (int64_t i = 0; corpus->lines && i < corpus->clips; i++) json_decref(corpus->lines[i]);
     free(corpus->lines);
-    free(corpus->plans);
-    voices_close(&corpus->voices);
+    for (int i = 0; i < SECTIONS; i++) {
+        free(corpus->sections[i].plans);
+        voices_close(&corpus->sections[i].voices);
+    }
     pthread_mutex_destroy(&corpus->lock);
 }
 
 bool synth_corpus(const SynthOptions *options, Error *err) {
-    Corpus corpus = {.options = options};
-    pthread_mutex_init(&corpus.lock, NULL);
-    bool ok = make_folders(options, err) && voices_open(&corpus.voices, options->set, options->folder, err);
-    corpus.plans = ok ? synth_plan(&corpus.voices, options->clips, options->seed, err) : NULL;
-    corpus.lines = corpus.plans ? memory_new((size_t)options->clips, sizeof(json_t *), err) : NULL;
-    ok = corpus.lines && journal_open(&corpus, err) && make_clips(&corpus, jobs_of(options), err) &&
-         manifest_of(&corpus, err);
+    Corpus corpus;
+    bool ok = corpus_open(&corpus, options, err) && journal_open(&corpus, err) &&
+              make_clips(&corpus, jobs_of(options), err) && manifest_of(&corpus, err);
     corpus_close(&corpus);
     return ok;
 }

@@ -6,8 +6,8 @@
 #include "base/base.h"
 #include "data/levels.h"
 
-/* Three sets of voices that share none: training voices are drawn from the seed-independent table of
- * random ones, the other two are espeak-ng's own by name. */
+/* Three sets of voices that share none: training voices are random ones (always the same), the other two
+ * are espeak-ng's own, by name. */
 typedef enum VoiceSet { VOICES_TRAIN, VOICES_DEV, VOICES_TEST, VOICE_SETS } VoiceSet;
 extern const char *const VOICE_SET_NAMES[VOICE_SETS];
 
@@ -74,8 +74,8 @@ bool synth_calibrate(Voice *voice, const char *data, Error *err);
 
 typedef struct SynthOptions {
     const char *folder;
-    int64_t clips;
-    VoiceSet set;
+    int64_t clips, test_clips; /* by the training voices; by test_voices */
+    VoiceSet test_voices;
     uint64_t seed;
     int jobs; /* 0: one per core */
 } SynthOptions;

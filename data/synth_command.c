@@ -7,30 +7,28 @@
 enum { CLIPS_MAX = 1000000, SYNTH_JOBS_MAX = 256 };
 
 static bool voice_set(const char *name, VoiceSet *set, Error *err) {
-    for (int i = 0; i < VOICE_SETS; i++) {
+    for (int i = VOICES_DEV; i < VOICE_SETS; i++) {
         if (strcmp(name, VOICE_SET_NAMES[i]) != 0) continue;
         *set = (VoiceSet)i;
         return true;
     }
-    return fail_usage(err, "synth: --voices must be train, dev or test, not \"%s\"", name);
+    return fail_usage(err, "synth: --test-voices must be dev or test, not \"%s\"", name);
 }
 
-static bool check(const SynthOptions *options, int64_t jobs, int64_t seed, Error *err) {
-    if (options->clips < 1 || options->clips > CLIPS_MAX)
-        return fail_usage(err, "synth: --clips must be 1 to %d", CLIPS_MAX);
-    if (jobs < 0 || jobs > SYNTH_JOBS_MAX) return fail_usage(err, "synth: --jobs must be 0 to %d", SYNTH_JOBS_MAX);
-    if (seed < 0) return fail_usage(err, "synth: --seed must be 0 or more");
-    return true;
+static bool in_range(const char *flag, int64_t value, int64_t high, Error *err) {
+    if (value >= 0 && value <= high) return true;
+    return fail_usage(err, "synth: %s must be 0 to %" PRId64 ", not %" PRId64, flag, high, value);
 }
 
 bool command_synth(int argc, char **argv, Error *err) {
-    SynthOptions options = {.clips = 800, .seed = 1};
-    const char *voices = VOICE_SET_NAMES[VOICES_TRAIN];
+    SynthOptions options = {.clips = 1600, .test_clips = 480};
+    const char *voices = VOICE_SET_NAMES[VOICES_TEST];
     int64_t seed = 1, jobs = 0;
     Option table[] = {
-        {"clips", 0, OPTION_INT, &options.clips, "N", "how many; default 800"},
-        {"voices", 0, OPTION_TEXT, &voices, "SET",
-         "train (random voices, the default), dev or test (espeak-ng's own); the sets share no voice"},
+        {"clips", 0, OPTION_INT, &options.clips, "N", "clips of group train, by random voices; default 1600"},
+        {"test-clips", 0, OPTION_INT, &options.test_clips, "N", "clips of group test, by espeak-ng's own; default 480"},
+        {"test-voices", 0, OPTION_TEXT, &voices, "SET",
+         "whose: test (the default), or dev, others, to tune recipes on"},
         {"seed", 0, OPTION_INT, &seed, "S", "of what is said and how; default 1"},
         {"jobs", 0, OPTION_INT, &jobs, "N", "clips made at a time; 0, the default: one per core"},
         {0},
@@ -48,7 +46,9 @@ bool command_synth(int argc, char **argv, Error *err) {
     bool help = false;
     bool ok = options_parse(&usage, argc, argv, &arguments, &help, err);
     if (ok && !help) {
-        ok = voice_set(voices, &options.set, err) && check(&options, jobs, seed, err);
+        ok = voice_set(voices, &options.test_voices, err) && in_range("--clips", options.clips, CLIPS_MAX, err) &&
+             in_range("--test-clips", options.test_clips, CLIPS_MAX, err) &&
+             in_range("--jobs", jobs, SYNTH_JOBS_MAX, err) && in_range("--seed", seed, INT32_MAX, err);
         options.folder = arguments.items[0];
         options.seed = (uint64_t)seed;
         options.jobs = (int)jobs;
