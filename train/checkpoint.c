@@ -235,7 +235,7 @@ static bool hash_file(const char *path, size_t *size, uint64_t *hash, Error *err
 
 static bool add_file(json_t *files, const char *folder, const char *name, Error *err) {
     size_t size;
-    uint64_t hash;
+    uint64_t hash = 0;
     char *path = path_join(folder, name, err);
     bool ok = path && hash_file(path, &size, &hash, err);
     if (ok) {
@@ -270,7 +270,7 @@ static bool write_state(const TrainState *state, const char *folder, Error *err)
 static json_t *read_state(const char *folder, Error *err) {
     char *path = path_join(folder, STATE_NAME, err);
     json_t *json = path ? json_read_file(path, STATE_BYTES_MAX, err) : NULL;
-    uint64_t hash;
+    uint64_t hash = 0;
     bool ok = json && get_hash(json, "xxh64", &hash, path, err);
     if (ok) {
         json_object_del(json, "xxh64");
@@ -313,7 +313,7 @@ bool checkpoint_is(const char *folder) {
 
 static bool verify_file(const char *folder, const char *name, const json_t *entry, Error *err) {
     int64_t bytes;
-    uint64_t hash, found;
+    uint64_t hash = 0, found = 0;
     size_t size;
     if (strchr(name, '/')) return fail(err, "%s: %s names a file outside the folder", folder, STATE_NAME);
     char *path = path_join(folder, name, err);

@@ -1,16 +1,19 @@
 /* One table a section gives the keys' schema, defaults and ranges, and how they are written back. libcyaml
- * reads optional keys into pointers, so that an absent key and a zero differ. */
+ * reads optional keys into pointers, so that an absent key and a zero differ; and numbers as text, as its own
+ * parsers take "1.5" or "10x" for an integer. */
 #include "train/config.h"
 
+#include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/yaml.h"
 
+enum { CONFIG_BYTES_MAX = 1 << 20 };
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+static const cyaml_strval_t FLAGS[] = {{"false", 0}, {"true", 1}};
 static const cyaml_strval_t LAYER_CHOICES[] = {{"last", LAYERS_LAST}, {"weighted", LAYERS_WEIGHTED}};
 static const cyaml_strval_t TOGGLES[] = {{"auto", TOGGLE_AUTO}, {"on", TOGGLE_ON}, {"off", TOGGLE_OFF}};
 static const cyaml_strval_t ADAPTERS[] = {{"mlp", ADAPTER_MLP}};
@@ -101,9 +104,9 @@ static const char DEFAULT_USER[] = "Describe the emotion of the speaker and the 
 
 /* ---- what libcyaml reads into ---- */
 
-#define DECLARE_INTEGER(section, key, ...) int64_t *key;
-#define DECLARE_NUMBER(section, key, ...) double *key;
-#define DECLARE_FLAG(section, key, ...) bool *key;
+#define DECLARE_INTEGER(section, key, ...) char *key;
+#define DECLARE_NUMBER(section, key, ...) char *key;
+#define DECLARE_FLAG(section, key, ...) unsigned *key;
 #define DECLARE_CHOICE(section, key, ...) unsigned *key;
 #define DECLARE_WORD(section, key, ...) char *key;
 #define DECLARE(KEYS) KEYS(DECLARE_INTEGER, DECLARE_NUMBER, DECLARE_FLAG, DECLARE_CHOICE, DECLARE_WORD)
@@ -125,7 +128,7 @@ typedef struct RawModel {
 
 typedef struct RawSplit {
     TextList groups, speakers;
-    double *share;
+    char *share;
 } RawSplit;
 
 typedef struct RawData {
@@ -160,9 +163,10 @@ typedef struct RawConfig {
 } RawConfig;
 
 enum { OPTIONAL = CYAML_FLAG_OPTIONAL };
-#define FIELD_INTEGER(section, key, ...) CYAML_FIELD_INT_PTR(#key, OPTIONAL, RAW, key),
-#define FIELD_NUMBER(section, key, ...) CYAML_FIELD_FLOAT_PTR(#key, OPTIONAL, RAW, key),
-#define FIELD_FLAG(section, key, ...) CYAML_FIELD_BOOL_PTR(#key, OPTIONAL, RAW, key),
+#define FIELD_INTEGER(section, key, ...) CYAML_FIELD_STRING_PTR(#key, OPTIONAL, RAW, key, 0, CYAML_UNLIMITED),
+#define FIELD_NUMBER FIELD_INTEGER
+#define FIELD_FLAG(section, key, ...)                                                                                  \
+    CYAML_FIELD_ENUM_PTR(#key, OPTIONAL | CYAML_FLAG_STRICT, RAW, key, FLAGS, COUNT(FLAGS)),
 #define FIELD_CHOICE(section, key, fallback, names)                                                                    \
     CYAML_FIELD_ENUM_PTR(#key, OPTIONAL | CYAML_FLAG_STRICT, RAW, key, names, COUNT(names)),
 #define FIELD_WORD(section, key, fallback, least)                                                                      \
@@ -199,9 +203,9 @@ static const cyaml_schema_field_t MODEL_FIELDS[] = {
 #define RAW RawSplit
 static const cyaml_schema_field_t TEST_FIELDS[] = {TEXT_LIST("groups", groups), TEXT_LIST("speakers", speakers),
                                                    CYAML_FIELD_END};
-static const cyaml_schema_field_t VALIDATION_FIELDS[] = {TEXT_LIST("groups", groups), TEXT_LIST("speakers", speakers),
-                                                         CYAML_FIELD_FLOAT_PTR("share", OPTIONAL, RAW, share),
-                                                         CYAML_FIELD_END};
+static const cyaml_schema_field_t VALIDATION_FIELDS[] = {
+    TEXT_LIST("groups", groups), TEXT_LIST("speakers", speakers),
+    CYAML_FIELD_STRING_PTR("share", OPTIONAL, RAW, share, 0, CYAML_UNLIMITED), CYAML_FIELD_END};
 #undef RAW
 #define RAW RawData
 static const cyaml_schema_field_t DATA_FIELDS[] = {
@@ -236,19 +240,74 @@ static const cyaml_schema_value_t CONFIG_SCHEMA = {CYAML_VALUE_MAPPING(CYAML_FLA
 
 /* ---- defaults and ranges ---- */
 
-static bool outside(const char *path, const char *key, double value, double low, double high, Error *err) {
-    return fail_usage(err, "%s: %s must be %.10g to %.10g, found %.10g", path, key, low, high, value);
+/* "FILE: " or, where the key stands in the file, "FILE: line N: ". */
+typedef struct Place {
+    char text[300];
+} Place;
+
+static const char *find_key(const char *text, const char *key, size_t length) {
+    for (const char *at = text; (at = strstr(at, key)); at++) {
+        bool begins = at == text || strchr(" \t\n{,", at[-1]);
+        if (begins && at[length + strspn(at + length, " ")] == ':') return at;
+        if (strlen(at) <= length) return NULL;
+    }
+    return NULL;
+}
+
+/* Goes down the path "model.lora.rank", each key after the one above it. */
+static Place place_of(const char *file, const char *path) {
+    Place place;
+    snprintf(place.text, sizeof place.text, "%.250s", file);
+    size_t size;
+    char *text = file_read(file, CONFIG_BYTES_MAX, &size, NULL);
+    const char *at = text;
+    for (const char *key = path; at && *key;) {
+        size_t length = strcspn(key, ".");
+        char word[64];
+        snprintf(word, sizeof word, "%.*s", (int)length, key);
+        at = find_key(at, word, length);
+        key += length + (key[length] == '.');
+    }
+    int line = 1;
+    for (const char *c = text; at && c < at; c++) line += *c == '\n';
+    if (at) snprintf(place.text, sizeof place.text, "%.250s: line %d", file, line);
+    free(text);
+    return place;
+}
+
+static bool set_number(double *value, const char *text, double low, double high, const char *file, const char *path,
+                       Error *err) {
+    char *end = NULL;
+    double number = text ? strtod(text, &end) : *value;
+    if (!text || (end != text && !*end && number >= low && number <= high)) {
+        *value = number;
+        return true;
+    }
+    return fail_usage(err, "%s: %s must be a number from %.10g to %.10g, found \"%.40s\"", place_of(file, path).text,
+                      path, low, high, text);
+}
+
+static bool set_integer(int64_t *value, const char *text, int64_t low, int64_t high, const char *file, const char *path,
+                        Error *err) {
+    char *end = NULL;
+    errno = 0;
+    long long number = text ? strtoll(text, &end, 10) : *value;
+    if (!text || (end != text && !*end && !errno && number >= low && number <= high)) {
+        *value = number;
+        return true;
+    }
+    return fail_usage(err, "%s: %s must be an integer from %" PRId64 " to %" PRId64 ", found \"%.40s\"",
+                      place_of(file, path).text, path, low, high, text);
 }
 
 #define RESOLVE_INTEGER(section, key, fallback, low, high)                                                             \
-    config->section.key = raw->section.key ? *raw->section.key : (fallback);                                           \
-    if (config->section.key < (low) || config->section.key > (high))                                                   \
-        return outside(path, #section "." #key, (double)config->section.key, (double)(low), (double)(high), err);
+    config->section.key = fallback;                                                                                    \
+    if (!set_integer(&config->section.key, raw->section.key, low, high, path, #section "." #key, err)) return false;
 #define RESOLVE_NUMBER(section, key, fallback, low, high)                                                              \
-    config->section.key = raw->section.key ? *raw->section.key : (fallback);                                           \
-    if (!(config->section.key >= (low) && config->section.key <= (high)))                                              \
-        return outside(path, #section "." #key, config->section.key, low, high, err);
-#define RESOLVE_FLAG(section, key, fallback) config->section.key = raw->section.key ? *raw->section.key : (fallback);
+    config->section.key = fallback;                                                                                    \
+    if (!set_number(&config->section.key, raw->section.key, low, high, path, #section "." #key, err)) return false;
+#define RESOLVE_FLAG(section, key, fallback)                                                                           \
+    config->section.key = raw->section.key ? *raw->section.key != 0 : (fallback);
 #define RESOLVE_CHOICE(section, key, fallback, names)                                                                  \
     config->section.key = raw->section.key ? *raw->section.key : (fallback);
 #define RESOLVE_WORD(section, key, fallback, least)                                                                    \
@@ -276,9 +335,8 @@ static bool resolve_data(RunConfig *config, const RawConfig *raw, const char *pa
     data->test_speakers = raw->data.test.speakers;
     data->validation_groups = raw->data.validation.groups;
     data->validation_speakers = raw->data.validation.speakers;
-    data->validation_share = raw->data.validation.share ? *raw->data.validation.share : 0;
-    if (!(data->validation_share >= 0 && data->validation_share <= 0.9))
-        return outside(path, "data.validation.share", data->validation_share, 0, 0.9, err);
+    if (!set_number(&data->validation_share, raw->data.validation.share, 0, 0.9, path, "data.validation.share", err))
+        return false;
     if (data->validation_share > 0 && (data->validation_groups.count || data->validation_speakers.count))
         return fail_usage(err, "%s: data.validation takes either names or a share, not both", path);
     if (!data->shards) return fail_usage(err, "%s: data.shards is missing: name a shard folder", path);
