@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "model/convert_wavlm.h"
+#include "model/folder.h"
 #include "model/torch_file.h"
 
-enum { INDEX_LIMIT = 100000000, COPY_BLOCK = 1 << 16 };
+enum { INDEX_LIMIT = 100000000 };
 
 static const char BIN[] = "pytorch_model.bin", BIN_INDEX[] = "pytorch_model.bin.index.json";
 
@@ -71,10 +72,6 @@ static bool add_file(Conversion *job, const char *path, Error *err) {
     return true;
 }
 
-static bool plain_name(const char *name) {
-    return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
-}
-
 static bool add_named(Conversion *job, const char *name, Error *err) {
     char *path = path_join(job->folder, name, err);
     bool ok = path && add_file(job, path, err);
@@ -91,7 +88,7 @@ static bool add_mapped(Conversion *job, const json_t *map, const char *index, Er
     json_object_foreach((json_t *)(uintptr_t)map, tensor, file) {
         if (!(ok = ok && json_get_string(map, tensor, &name, index, err))) break;
         if (json_object_get(seen, name)) continue;
-        ok = plain_name(name) || fail(err, "%s: \"%.200s\" is not the name of a file in this folder", index, name);
+        ok = is_plain_name(name) || fail(err, "%s: \"%.200s\" is not the name of a file in this folder", index, name);
         ok = ok && (json_object_set_new(seen, name, json_true()) == 0 || fail(err, "%s: out of memory", index));
         if (!(ok = ok && add_named(job, name, err))) break;
     }
@@ -148,19 +145,12 @@ static bool add_sharded(Conversion *job, const char *index, Error *err) {
     return ok;
 }
 
-static bool in_folder(const char *folder, const char *name) {
-    char *path = path_join(folder, name, NULL);
-    bool there = path && file_exists(path);
-    free(path);
-    return there;
-}
-
 static bool add_folder(Conversion *job, Error *err) {
     const char *folder = job->folder;
-    if (in_folder(folder, "model.safetensors") || in_folder(folder, "model.safetensors.index.json"))
+    if (folder_holds(folder, "model.safetensors") || folder_holds(folder, "model.safetensors.index.json"))
         return fail(err, "%s: it holds safetensors already, there is nothing to convert", folder);
-    if (in_folder(folder, BIN)) return add_named(job, BIN, err);
-    if (!in_folder(folder, BIN_INDEX)) return fail(err, "%s: neither %s nor %s is there", folder, BIN, BIN_INDEX);
+    if (folder_holds(folder, BIN)) return add_named(job, BIN, err);
+    if (!folder_holds(folder, BIN_INDEX)) return fail(err, "%s: neither %s nor %s is there", folder, BIN, BIN_INDEX);
     char *index = path_join(folder, BIN_INDEX, err);
     bool ok = index && add_sharded(job, index, err);
     free(index);
@@ -179,7 +169,7 @@ static bool open_source(Conversion *job, const char *source, Error *err) {
     bool folder = folder_exists(source);
     job->folder = folder ? text_copy(source, err) : path_folder(source, err);
     if (!job->folder || !(folder ? add_folder(job, err) : add_file(job, source, err))) return false;
-    if (!job->cfg && !in_folder(job->folder, "config.json"))
+    if (!job->cfg && !folder_holds(job->folder, "config.json"))
         return fail(err, "%s: there is no config.json beside the weights, which says what model they are of", source);
     Named **sorted = sort_names(job, err);
     free(sorted);
@@ -284,7 +274,7 @@ static bool copy_companions(const char *from, const char *to, Error *err) {
     if (!folder_list(from, &names, err)) return false;
     bool ok = true;
     for (size_t i = 0; ok && i < names.count; i++) {
-        if (!is_companion(names.items[i]) || !in_folder(from, names.items[i])) continue;
+        if (!is_companion(names.items[i]) || !folder_holds(from, names.items[i])) continue;
         char *source = path_join(from, names.items[i], err), *target = path_join(to, names.items[i], err);
         ok = source && target && copy_file(source, target, err);
         free(source);

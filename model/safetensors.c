@@ -5,6 +5,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "model/folder.h"
+
 enum { HEADER_LIMIT = 100000000, INDEX_LIMIT = 100000000, LENGTH_BYTES = 8 };
 
 typedef struct Shard {
@@ -235,10 +237,6 @@ static bool index_names(TensorFiles *files, Error *err) {
 
 /* ---- a folder of shards ---- */
 
-static bool plain_name(const char *name) {
-    return name[0] && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
-}
-
 static bool open_named(TensorFiles *files, const char *folder, const char *name, Error *err) {
     char *path = path_join(folder, name, err);
     bool ok = path && read_shard(files, path, err);
@@ -257,7 +255,7 @@ static bool open_mapped(TensorFiles *files, const json_t *map, const char *folde
         char where[600];
         snprintf(where, sizeof where, "%.500s: \"weight_map\"", index);
         if (!(ok = ok && json_get_string(map, tensor, &name, where, err))) break;
-        if (!plain_name(name)) {
+        if (!is_plain_name(name)) {
             ok = fail(err, "%s: tensor \"%.200s\" is said to be in \"%.200s\", which is not a file of this folder",
                       index, tensor, name);
             break;
@@ -298,23 +296,16 @@ static bool open_sharded(TensorFiles *files, const char *folder, const char *ind
     return ok;
 }
 
-static bool in_folder(const char *folder, const char *name) {
-    char *path = path_join(folder, name, NULL);
-    bool there = path && file_exists(path);
-    free(path);
-    return there;
-}
-
 static bool open_folder(TensorFiles *files, const char *folder, Error *err) {
-    if (in_folder(folder, "model.safetensors"))
+    if (folder_holds(folder, "model.safetensors"))
         return open_named(files, folder, "model.safetensors", err) && index_names(files, err);
-    if (in_folder(folder, "model.safetensors.index.json")) {
+    if (folder_holds(folder, "model.safetensors.index.json")) {
         char *index = path_join(folder, "model.safetensors.index.json", err);
         bool ok = index && open_sharded(files, folder, index, err);
         free(index);
         return ok;
     }
-    if (in_folder(folder, "pytorch_model.bin") || in_folder(folder, "pytorch_model.bin.index.json"))
+    if (folder_holds(folder, "pytorch_model.bin") || folder_holds(folder, "pytorch_model.bin.index.json"))
         return fail(err,
                     "%s: the weights are in pytorch_model.bin; `semollm convert %s -o NEW_FOLDER` makes a folder "
                     "with safetensors of it",

@@ -504,6 +504,25 @@ static void test_cfg(void **state) {
     }
 }
 
+bool command_convert(int argc, char **argv, Error *err);
+
+static void test_command(void **state) {
+    (void)state;
+    Error err = {0};
+    char *out = test_path("command");
+    char *good[] = {"convert", FIXTURES "sharded", "-o", out, NULL};
+    assert_ok(command_convert(4, good, &err), &err);
+    same_tensors(out, FIXTURES "sharded.safetensors");
+    assert_false(command_convert(2, good, &err));
+    assert_int_equal(err.exit_code, EXIT_USAGE);
+    assert_non_null(strstr(err.text, "-o DIR"));
+    err = (Error){0};
+    char *zero[] = {"convert", FIXTURES "sharded", "-o", out, "--shard-size", "0", NULL};
+    assert_false(command_convert(6, zero, &err));
+    assert_int_equal(err.exit_code, EXIT_USAGE);
+    free(out);
+}
+
 /* Every write may fail; the folder then does not appear. */
 static void test_full_disk(void **state) {
     (void)state;
@@ -527,7 +546,7 @@ int main(void) {
         cmocka_unit_test(test_bombs),           cmocka_unit_test(test_tensors_out_of_bounds),
         cmocka_unit_test(test_repeated_tensor), cmocka_unit_test(test_archives),
         cmocka_unit_test(test_sources),         cmocka_unit_test(test_cfg),
-        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_command),         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }
