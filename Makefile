@@ -37,8 +37,9 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add.
-$(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast
+# -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add. Without AVX-512,
+# gcc vectorises a choice between two floats only where comparing them need not trap.
+$(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
 
 define layer_rules
 $(call library,$(1)): $(call objects,$(1))

@@ -3,31 +3,33 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/rows.h"
 
-enum { FEW_INPUTS = 64, FRAMES = 24 };
+enum { WEIGHT_MAX = 32768, FRAMES = 48 };
 
-/* Convolutions of so few inputs that the weight, transposed, stays in the cache: WavLM's first. */
+/* Convolutions whose weight, transposed, stays in the cache: WavLM's first, and all of a small one. */
 static bool is_direct(const ConvArgs *a) {
     int64_t k = a->kernel * a->x.cols, width = round_up(a->y.cols, VEC);
-    return k <= FEW_INPUTS && (a->x.ld == a->x.cols || a->x.cols == 1) && (k + FRAMES) * width <= TILE_FLOATS;
+    return k * width <= WEIGHT_MAX && (a->x.ld == a->x.cols || a->x.cols == 1) && (k + FRAMES) * width <= TILE_FLOATS;
 }
 
 static void convolve_frames(const ConvArgs *a, const float *weight, float *room, int64_t in, int64_t out,
                             int64_t rows) {
-    int64_t width = round_up(a->y.cols, VEC);
+    int64_t width = round_up(a->y.cols, VEC), cols = a->y.cols;
+    bool in_place = width == cols; /* whole vectors can be written where the result belongs */
+    float *c = in_place ? row_of(a->y, out) : room;
+    int64_t ldc = in_place ? a->y.ld : width;
     tile_product(&(TileProduct){.m = (int)rows,
-                                .n = (int)a->y.cols,
+                                .n = (int)cols,
                                 .k = (int)(a->kernel * a->x.cols),
                                 .a = row_of(a->x, in),
                                 .a_row = a->stride * a->x.ld,
                                 .a_col = a->x.cols == 1 ? a->x.ld : 1,
                                 .b = weight,
                                 .ldb = width,
-                                .c = room,
-                                .ldc = width});
+                                .c = c,
+                                .ldc = ldc});
     for (int64_t r = 0; r < rows; r++) {
-        float *from = room + r * width;
-        if (tensor_present(a->bias)) row_add(from, 1.0f, floats(a->bias), a->y.cols);
-        row_activate(row_of(a->y, out + r), from, a->y.cols, a->act);
+        if (tensor_present(a->bias)) row_add(c + r * ldc, 1.0f, floats(a->bias), cols);
+        row_activate(row_of(a->y, out + r), c + r * ldc, cols, a->act);
     }
 }
 

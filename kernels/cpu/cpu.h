@@ -20,6 +20,7 @@ OP_LIST(DECLARE)
 /* What these ops take of device_scratch; the others need none. */
 size_t cpu_linear_scratch(const LinearArgs *a);
 size_t cpu_linear_backward_scratch(const LinearBackwardArgs *a);
+size_t cpu_segment_norm_scratch(const SegmentNormArgs *a);
 size_t cpu_cache_copy_scratch(const CacheCopyArgs *a);
 size_t cpu_sum_squares_scratch(const SumSquaresArgs *a);
 

@@ -4,63 +4,103 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
-enum { CHANNELS = 64, CHUNK = 64 };
+/* Rows are worked on in chunks whatever the number of threads, so that sums come out the same. */
+enum { CHUNK = 512, FEW = 32 };
 
-/* Sums in float over a few rows at a time and in double over these, of x - x[0] so that a large mean
- * does not drown the variance. */
-static void channel_moments(const float *x, int64_t ld, int64_t rows, int64_t width, double *mean, double *variance) {
-    double sum[CHANNELS] = {0}, square[CHANNELS] = {0};
-    float origin[CHANNELS];
-    memcpy(origin, x, (size_t)width * sizeof *x);
-    for (int64_t first = 0; first < rows; first += CHUNK) {
-        float s[CHANNELS] = {0}, q[CHANNELS] = {0};
-        int64_t end = least(rows, first + CHUNK);
-        for (int64_t r = first; r < end; r++) {
-            const float *row = x + r * ld;
+static int64_t chunks_of(const SegmentNormArgs *a) { return (a->segments.longest + CHUNK - 1) / CHUNK; }
+
+static size_t moments_of(const SegmentNormArgs *a) {
+    return (size_t)(a->segments.count * chunks_of(a) * 2 * a->x.cols);
+}
+
+/* Sums and sums of squares of each chunk in double, then scale and middle of each segment. */
+size_t cpu_segment_norm_scratch(const SegmentNormArgs *a) {
+    return moments_of(a) * sizeof(double) + (size_t)(a->segments.count * 2 * a->x.cols) * sizeof(float);
+}
+
+/* Of x - origin, so that a large mean does not drown the variance; in float over a few rows at a time,
+ * a few channels that stay in the cache, and in double over these. */
+static void chunk_moments(Tensor x, const float *origin, int64_t first, int64_t end, double *sum, double *square) {
+    enum { CHANNELS = 512 };
+    float s[CHANNELS], q[CHANNELS];
+    for (int64_t c0 = 0; c0 < x.cols; c0 += CHANNELS) {
+        int64_t width = least(CHANNELS, x.cols - c0);
+        for (int64_t c = c0; c < c0 + width; c++) sum[c] = square[c] = 0.0;
+        for (int64_t r0 = first; r0 < end; r0 += FEW) {
+            memset(s, 0, sizeof s);
+            memset(q, 0, sizeof q);
+            for (int64_t r = r0; r < least(end, r0 + FEW); r++) {
+                const float *row = row_of(x, r) + c0, *from = origin + c0;
 #pragma omp simd
-            for (int64_t c = 0; c < width; c++) {
-                float v = row[c] - origin[c];
-                s[c] += v;
-                q[c] += v * v;
+                for (int64_t c = 0; c < width; c++) {
+                    float v = row[c] - from[c];
+                    s[c] += v;
+                    q[c] += v * v;
+                }
             }
+            for (int64_t c = 0; c < width; c++) sum[c0 + c] += (double)s[c], square[c0 + c] += (double)q[c];
         }
-        for (int64_t c = 0; c < width; c++) sum[c] += (double)s[c], square[c] += (double)q[c];
-    }
-    for (int64_t c = 0; c < width; c++) {
-        double m = sum[c] / (double)rows, v = square[c] / (double)rows - m * m;
-        mean[c] = m + (double)origin[c];
-        variance[c] = v > 0.0 ? v : 0.0;
     }
 }
 
-static void normalise_channels(const SegmentNormArgs *a, int64_t first, int64_t rows, int64_t c0) {
-    int64_t width = least(CHANNELS, a->x.cols - c0);
-    double mean[CHANNELS], variance[CHANNELS];
-    float scale[CHANNELS], middle[CHANNELS];
-    const float *beta = floats(a->beta) + c0;
-    channel_moments(row_of(a->x, first) + c0, a->x.ld, rows, width, mean, variance);
+/* From the moments of its chunks, how a segment's channels are scaled and where their middle is. */
+static void segment_affine(const SegmentNormArgs *a, int64_t first, int64_t rows, const double *moments, float *scale,
+                           float *middle) {
+    int64_t width = a->x.cols;
+    const float *origin = row_of(a->x, first);
     for (int64_t c = 0; c < width; c++) {
-        scale[c] = (float)((double)floats(a->gamma)[c0 + c] / sqrt(variance[c] + (double)a->eps));
-        middle[c] = (float)mean[c];
+        double sum = 0.0, square = 0.0;
+        for (int64_t i = 0; i * CHUNK < rows; i++) {
+            sum += moments[2 * i * width + c];
+            square += moments[(2 * i + 1) * width + c];
+        }
+        double mean = sum / (double)rows, variance = square / (double)rows - mean * mean;
+        middle[c] = (float)(mean + (double)origin[c]);
+        scale[c] = (float)((double)floats(a->gamma)[c] / sqrt((variance > 0.0 ? variance : 0.0) + (double)a->eps));
     }
-    for (int64_t r = first; r < first + rows; r++) {
-        const float *x = row_of(a->x, r) + c0;
-        float *y = row_of(a->y, r) + c0;
+}
+
+static void apply_affine(const SegmentNormArgs *a, int64_t first, int64_t end, const float *scale,
+                         const float *middle) {
+    const float *beta = floats(a->beta);
+    for (int64_t r = first; r < end; r++) {
+        const float *x = row_of(a->x, r);
+        float *y = row_of(a->y, r);
 #pragma omp simd
-        for (int64_t c = 0; c < width; c++) y[c] = (x[c] - middle[c]) * scale[c] + beta[c];
-        row_activate(y, y, width, a->act);
+        for (int64_t c = 0; c < a->x.cols; c++) y[c] = (x[c] - middle[c]) * scale[c] + beta[c];
+        row_activate(y, y, a->x.cols, a->act);
     }
 }
 
 bool cpu_segment_norm(Device *dev, const SegmentNormArgs *a, Error *err) {
-    (void)dev, (void)err;
-    int64_t blocks = (a->x.cols + CHANNELS - 1) / CHANNELS;
-#pragma omp parallel for collapse(2) schedule(dynamic) if (a->x.rows * a->x.cols > PARALLEL_FROM)
-    for (int32_t s = 0; s < a->segments.count; s++)
-        for (int64_t b = 0; b < blocks; b++) {
-            int64_t first = a->segments.host[s], rows = a->segments.host[s + 1] - first;
-            if (rows) normalise_channels(a, first, rows, b * CHANNELS);
+    double *moments = device_scratch(dev, cpu_segment_norm_scratch(a), err);
+    if (!moments) return fail_in(err, "segment_norm");
+    float *affine = (float *)(moments + moments_of(a));
+    int64_t chunks = chunks_of(a), width = a->x.cols;
+    const int32_t *cu = a->segments.host;
+#pragma omp parallel if (a->x.rows * width > PARALLEL_FROM)
+    {
+#pragma omp for collapse(2) schedule(static)
+        for (int32_t s = 0; s < a->segments.count; s++)
+            for (int64_t i = 0; i < chunks; i++) {
+                double *part = moments + (s * chunks + i) * 2 * width;
+                int64_t first = cu[s] + i * CHUNK, end = least(cu[s + 1], first + CHUNK);
+                if (first < end) chunk_moments(a->x, row_of(a->x, cu[s]), first, end, part, part + width);
+            }
+#pragma omp for schedule(static)
+        for (int32_t s = 0; s < a->segments.count; s++) {
+            float *scale = affine + s * 2 * width;
+            if (cu[s] < cu[s + 1])
+                segment_affine(a, cu[s], cu[s + 1] - cu[s], moments + s * chunks * 2 * width, scale, scale + width);
         }
+#pragma omp for collapse(2) schedule(static)
+        for (int32_t s = 0; s < a->segments.count; s++)
+            for (int64_t i = 0; i < chunks; i++) {
+                const float *scale = affine + s * 2 * width;
+                int64_t first = cu[s] + i * CHUNK, end = least(cu[s + 1], first + CHUNK);
+                if (first < end) apply_affine(a, first, end, scale, scale + width);
+            }
+    }
     return true;
 }
 

@@ -41,33 +41,36 @@ static inline float vec_exp(float x) {
     return x < -87.3f ? 0.0f : p * power;
 }
 
-/* Φ(x) = (1 + erf(x/√2)) / 2 within 1.5e-7, and in the lower tail down to -5 within 1e-4 of its value:
- * near 0 an odd polynomial for erf, else the exponential of a polynomial for erfc. */
-static inline float vec_normal_cdf(float x) {
-    float z = x * 0.70710678f, t = z < 0.0f ? -z : z, s = z * z;
-    t = t > 9.2f ? 9.2f : t; /* erfc is below the smallest float from here on */
-    float r = -1.72853470e-5f * t + 3.83197126e-4f;
-    r = r * (t * t) + (-3.88396438e-3f * t + 2.42546219e-2f);
-    r = r * t + -1.06777877e-1f;
-    r = r * t + -6.34846687e-1f;
-    r = r * t + -1.28717512e-1f;
-    r = r * t - t;
-    float tail = 0.5f * vec_exp(r);
-    float p = -5.96761703e-4f;
-    p = p * s + 4.99119423e-3f;
-    p = p * s + -2.67681349e-2f;
-    p = p * s + 1.12819925e-1f;
-    p = p * s + -3.76125336e-1f;
-    p = p * s + 1.28379166e-1f;
-    float near = 0.5f + 0.5f * (p * z + z);
-    float far = z > 0.0f ? 1.0f - tail : tail;
-    return s < 0.86f ? near : far;
+/* erf within 4e-7: x·P(x²)/Q(x²), fitted to 2e-9 for |x| <= 3.9, constant beyond. */
+static inline float vec_erf(float x) {
+    float z = x > 3.9f ? 3.9f : x < -3.9f ? -3.9f : x;
+    float s = z * z;
+    float p = -1.26765336e-08f;
+    p = p * s + 4.58639352e-06f;
+    p = p * s + 3.75896721e-04f;
+    p = p * s + 3.83500662e-03f;
+    p = p * s + 5.42210080e-02f;
+    p = p * s + 1.85106635e-01f;
+    p = p * s + 1.12837923f;
+    float q = 6.21848594e-05f;
+    q = q * s + 1.29964098e-03f;
+    q = q * s + 1.54197477e-02f;
+    q = q * s + 1.13844946e-01f;
+    q = q * s + 4.97379899e-01f;
+    q = q * s + 1.0f;
+    return z * p / q;
 }
 
-static inline float vec_gelu(float x) { return x * vec_normal_cdf(x); }
+/* Within 2.5e-7 · |x|. */
+static inline float vec_gelu(float x) {
+    float half = 0.5f * x;
+    return half + half * vec_erf(x * 0.70710678f);
+}
 
 /* Φ(x) + x·φ(x). */
-static inline float vec_gelu_slope(float x) { return vec_normal_cdf(x) + x * 0.39894228f * vec_exp(-0.5f * x * x); }
+static inline float vec_gelu_slope(float x) {
+    return 0.5f + 0.5f * vec_erf(x * 0.70710678f) + x * 0.39894228f * vec_exp(-0.5f * x * x);
+}
 
 static inline float vec_sigmoid(float x) { return 1.0f / (1.0f + vec_exp(-x)); }
 
