@@ -108,10 +108,17 @@ static Packed next_table(Tables *tables, int32_t count) {
     return packed;
 }
 
-/* One past the last clip of the chunk that begins with clip `first`. */
+/* One past the last clip of the chunk that begins with clip `first`: as many as would fit were all as long as
+ * the longest of them, which bounds the chunk's tables of statistics too. */
 static int chunk_end(const WavlmWork *work, const WavlmBatch *batch, int first) {
-    int end = first + 1;
-    while (end < batch->count && batch->start[end + 1] - batch->start[first] <= work->chunk) end++;
+    int64_t longest = 0;
+    int end = first;
+    while (end < batch->count) {
+        int64_t length = batch->start[end + 1] - batch->start[end];
+        if (length > longest) longest = length;
+        if (end > first && longest * (end - first + 1) > work->chunk) break;
+        end++;
+    }
     return end;
 }
 
@@ -286,28 +293,50 @@ static bool forward(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, con
 
 /* ---- planning and running ----------------------------------------------------------------- */
 
-/* A batch as large as the limits, in clips as long as they may be. */
-static void write_largest(const WavlmLimits *limits, int64_t *start, int *count) {
-    *count = 0;
+/* As many clips of `length` samples as the limits allow, the last one perhaps shorter. */
+static void write_equal(const Wavlm *wavlm, const WavlmLimits *limits, int64_t length, WavlmBatch *batch,
+                        int64_t *start) {
+    const int64_t field = wavlm_receptive_field(&wavlm->config);
+    batch->count = 0;
+    batch->start = start;
     start[0] = 0;
-    while (start[*count] < limits->samples && *count < limits->clips) {
-        int64_t left = limits->samples - start[*count];
-        start[*count + 1] = start[*count] + (left < limits->longest ? left : limits->longest);
-        ++*count;
+    while (limits->samples - start[batch->count] >= field && batch->count < limits->clips) {
+        int64_t left = limits->samples - start[batch->count];
+        start[batch->count + 1] = start[batch->count] + (left < length ? left : length);
+        batch->count++;
     }
+}
+
+static bool note_batch(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch, OpPass *pass, Error *err) {
+    write_tables(wavlm, work, batch);
+    return forward(wavlm, work, pass, batch, NULL, err);
+}
+
+/* The scratch of the longest clips there may be, of the most, and of chunks of any number of clips. */
+static bool note_batches(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, int64_t *start, Error *err) {
+    const WavlmLimits *limits = &work->limits;
+    const int64_t field = wavlm_receptive_field(&wavlm->config);
+    const int64_t share = limits->samples / limits->clips > field ? limits->samples / limits->clips : field;
+    WavlmBatch batch = {0};
+    write_equal(wavlm, limits, limits->longest, &batch, start);
+    if (!note_batch(wavlm, work, &batch, pass, err)) return false;
+    write_equal(wavlm, limits, share < limits->longest ? share : limits->longest, &batch, start);
+    if (!note_batch(wavlm, work, &batch, pass, err)) return false;
+    for (int64_t clips = 1; clips <= limits->clips && clips * field <= work->chunk; clips++) {
+        const int64_t length = work->chunk / clips < limits->longest ? work->chunk / clips : limits->longest;
+        const WavlmLimits chunk = {.clips = clips, .samples = clips * length};
+        write_equal(wavlm, &chunk, length, &batch, start);
+        if (!note_batch(wavlm, work, &batch, pass, err)) return false;
+    }
+    return true;
 }
 
 bool wavlm_prepare(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, Error *err) {
     free(work->host_tables);
     work->host_tables = memory_new((size_t)work->table_entries, sizeof *work->host_tables, err);
     int64_t *start = memory_new((size_t)work->limits.clips + 1, sizeof *start, err);
-    bool ok = work->host_tables && start && upload_bias(wavlm, work, err);
-    if (ok) {
-        WavlmBatch largest = {.start = start};
-        write_largest(&work->limits, start, &largest.count);
-        write_tables(wavlm, work, &largest);
-        ok = forward(wavlm, work, pass, &largest, NULL, err);
-    }
+    bool ok =
+        work->host_tables && start && upload_bias(wavlm, work, err) && note_batches(wavlm, work, pass, start, err);
     free(start);
     return ok;
 }
