@@ -96,7 +96,6 @@ static inline double distance(const float *a, const float *b, size_t count) {
 
 static inline void assert_close(const float *a, const float *b, size_t count, double limit, const char *what) {
     double apart = distance(a, b, count);
-    if (getenv("SHOW_ERRORS")) printf("%s %.3g\n", what, apart);
     if (!(apart <= limit)) fail_msg("%s: relative error %.3g, at most %.1g allowed", what, apart, limit);
 }
 

@@ -1,5 +1,6 @@
 /* greedy LLM_DIR [MAX_NEW] < prompts: each line of token ids is answered by a line of those that greedy
- * search puts after them, all prompts in one batch. For comparison with other implementations. */
+ * search puts after them (no token ends an answer), all prompts in one batch. For comparison with other
+ * implementations. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,8 +39,6 @@ static bool answer(Device *dev, Decoder *decoder, const Lines *lines, int max_ne
         if (lines->cu[i + 1] - lines->cu[i] > longest) longest = lines->cu[i + 1] - lines->cu[i];
     GenerateOptions options = generate_options_default();
     options.max_new = max_new;
-    options.stop = config->stop;
-    options.stop_count = config->stop_count;
     size_t table = (size_t)n * sizeof *lines->ids;
     void *ids = device_alloc(dev, table, err);
     Tensor rows =
