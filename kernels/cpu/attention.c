@@ -2,61 +2,6 @@
 
 #include <math.h>
 
-void attention_transpose(const QueryBlock *b, Tensor t, float scale, float *to) {
-    int dim = b->a->dim;
-    tile_transpose(to, QUERIES, head_row(t, b->first_query + b->at, b->head, dim), t.ld, (int)b->rows, dim,
-                   (int)round_up(b->rows, VEC));
-    if (scale == 1.0f) return;
-    for (int c = 0; c < dim; c++) row_scale(to + c * QUERIES, scale, round_up(b->rows, VEC));
-}
-
-Operand attention_operand(Tensor t, int64_t row, int64_t rows, int head, int dim, float *room) {
-    if (dim % VEC == 0) return (Operand){head_row(t, row, head, dim), t.ld};
-    int64_t width = round_up(dim, VEC);
-    for (int64_t r = 0; r < rows; r++) {
-        memcpy(room + r * width, head_row(t, row + r, head, dim), (size_t)dim * sizeof *room);
-        memset(room + r * width + dim, 0, (size_t)(width - dim) * sizeof *room);
-    }
-    return (Operand){room, width};
-}
-
-static void add_bias(const QueryBlock *b, int64_t key, int64_t keys, float *s) {
-    const AttentionArgs *a = b->a;
-    /* Backwards from the bias of the first query: the next query is one place further left. */
-    const float *bias = row_of(a->bias, b->head) + (a->bias.cols - 1) / 2 + key - b->at;
-    float gate[QUERIES];
-    for (int64_t i = 0; i < b->rows; i++)
-        gate[i] = tensor_present(a->gate) ? row_of(a->gate, b->first_query + b->at + i)[b->head] : 1.0f;
-    for (int64_t j = 0; j < keys; j++, s += QUERIES, bias++)
-#pragma omp simd
-        for (int64_t i = 0; i < b->rows; i++) s[i] += gate[i] * bias[-i];
-}
-
-static void mask_future(const QueryBlock *b, int64_t key, int64_t keys, float *s) {
-    for (int64_t j = 0; j < keys; j++, s += QUERIES) {
-        int64_t sees = key + j - (b->nk - b->nq) - b->at; /* queries of the block before it do not see key j */
-        for (int64_t i = 0; i < least(sees, b->rows); i++) s[i] = -INFINITY;
-    }
-}
-
-void attention_scores(const QueryBlock *b, const float *queries, int64_t key, int64_t keys, float *s) {
-    const AttentionArgs *a = b->a;
-    int kv_head = b->head / (a->heads / a->kv_heads);
-    int width = (int)round_up(b->rows, VEC);
-    tile_product(&(TileProduct){.m = (int)keys,
-                                .n = width,
-                                .k = a->dim,
-                                .a = head_row(a->k, b->first_key + key, kv_head, a->dim),
-                                .a_row = a->k.ld,
-                                .a_col = 1,
-                                .b = queries,
-                                .ldb = QUERIES,
-                                .c = s,
-                                .ldc = QUERIES});
-    if (tensor_present(a->bias)) add_bias(b, key, keys, s);
-    if (a->causal && key + keys - 1 > b->nk - b->nq + b->at) mask_future(b, key, keys, s);
-}
-
 /* The softmax so far of a block of queries. */
 typedef struct Online {
     float most[QUERIES], sum[QUERIES];
@@ -119,17 +64,16 @@ static void attend(const QueryBlock *b, float *tile) {
         online_update(&o, b->rows, keys, s);
         Operand v =
             attention_operand(a->v, b->first_key + key, keys, b->head / (a->heads / a->kv_heads), a->dim, padded);
-        tile_product(&(TileProduct){.m = (int)b->rows,
-                                    .n = (int)width,
-                                    .k = (int)keys,
-                                    .a = s,
-                                    .a_row = 1,
-                                    .a_col = QUERIES,
-                                    .b = v.data,
-                                    .ldb = v.ld,
-                                    .c = o.out,
-                                    .ldc = width,
-                                    .accumulate = true});
+        attention_query_product(b, key, keys,
+                                (TileProduct){.n = (int)width,
+                                              .a = s,
+                                              .a_row = 1,
+                                              .a_col = QUERIES,
+                                              .b = v.data,
+                                              .ldb = v.ld,
+                                              .c = o.out,
+                                              .ldc = width,
+                                              .accumulate = true});
     }
     write_out(b, &o);
 }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/rows.h"
 
 enum { QUERIES = 64, KEYS = 96, DIM_MAX = 128 };
+enum { STRIP = 2 * VEC, ROWS = 24 }; /* causal products leave out what is masked in strips of these */
 
 /* Queries at .. at+rows-1 (counted from the segment's first) of head `head`. */
 typedef struct QueryBlock {
@@ -34,6 +35,17 @@ void attention_transpose(const QueryBlock *b, Tensor t, float scale, float *to);
 /* s[j][i] = k_j · queries_i + gate_i · bias, for keys key .. key+keys-1; -inf where masked. `queries`
  * are transposed and scaled. */
 void attention_scores(const QueryBlock *b, const float *queries, int64_t key, int64_t keys, float *s);
+
+/* s[j][i] = value wherever query i does not see key j. */
+void attention_fill_future(const QueryBlock *b, int64_t key, int64_t keys, float value, float *s);
+
+/* Products over the pairs of the block's queries and the keys from `key` on, without most of those
+ * that are masked. c[keys, queries] (what is left out is not written), */
+void attention_score_product(const QueryBlock *b, int64_t key, int64_t keys, TileProduct p);
+/* c[queries, n] = a[queries, keys]·b[keys, n], and */
+void attention_query_product(const QueryBlock *b, int64_t key, int64_t keys, TileProduct p);
+/* c[keys, n] = a[keys, queries]·b[queries, n], where a holds zeros for masked pairs. */
+void attention_key_product(const QueryBlock *b, int64_t key, int64_t keys, TileProduct p);
 
 /* Rows of one head as an operand of a product: where they are, or in `room` if they must be padded. */
 typedef struct Operand {

@@ -38,22 +38,30 @@ static void gradient_begin(Gradient *g, float *tile) {
     }
 }
 
-/* Adds a·b to rows of one head of a tensor. */
-static void add_product(Gradient *g, TileProduct product, Tensor to, int64_t row, int head) {
+typedef struct HeadRows {
+    Tensor tensor;
+    int64_t row, rows;
+    int head;
+} HeadRows;
+
+typedef void BlockProduct(const QueryBlock *b, int64_t key, int64_t keys, TileProduct p);
+
+/* Adds a·b to `rows` rows of one head of a tensor. */
+static void add_product(Gradient *g, BlockProduct *product, int64_t key, int64_t keys, TileProduct p, HeadRows to) {
     int dim = g->b->forward.dim;
-    product.n = (int)round_up(dim, VEC);
-    if (product.n == dim) {
-        product.c = head_row(to, row, head, dim);
-        product.ldc = to.ld;
-        product.accumulate = true;
-        tile_product(&product);
+    p.n = (int)round_up(dim, VEC);
+    if (p.n == dim) {
+        p.c = head_row(to.tensor, to.row, to.head, dim);
+        p.ldc = to.tensor.ld;
+        p.accumulate = true;
+        product(&g->block, key, keys, p);
         return;
     }
-    product.c = g->sum;
-    product.ldc = product.n;
-    tile_product(&product);
-    for (int64_t r = 0; r < product.m; r++)
-        row_add(head_row(to, row + r, head, dim), 1.0f, g->sum + r * product.n, dim);
+    p.c = g->sum;
+    p.ldc = p.n;
+    product(&g->block, key, keys, p);
+    for (int64_t r = 0; r < to.rows; r++)
+        row_add(head_row(to.tensor, to.row + r, to.head, dim), 1.0f, g->sum + r * p.n, dim);
 }
 
 static void bias_gradient(Gradient *g, int64_t key, int64_t keys) {
@@ -74,16 +82,16 @@ static void gradient_keys(Gradient *g, int64_t key, int64_t keys) {
     int dim = a->dim, kv_head = g->block.head / (a->heads / a->kv_heads), width = (int)round_up(g->block.rows, VEC);
     int64_t row = g->block.first_key + key, query = g->block.first_query + g->block.at;
     attention_scores(&g->block, g->queries, key, keys, g->p);
-    tile_product(&(TileProduct){.m = (int)keys,
-                                .n = width,
-                                .k = dim,
-                                .a = head_row(a->v, row, kv_head, dim),
-                                .a_row = a->v.ld,
-                                .a_col = 1,
-                                .b = g->douts,
-                                .ldb = QUERIES,
-                                .c = g->ds,
-                                .ldc = QUERIES});
+    attention_score_product(&g->block, key, keys,
+                            (TileProduct){.k = dim,
+                                          .a = head_row(a->v, row, kv_head, dim),
+                                          .a_row = a->v.ld,
+                                          .a_col = 1,
+                                          .b = g->douts,
+                                          .ldb = QUERIES,
+                                          .c = g->ds,
+                                          .ldc = QUERIES});
+    attention_fill_future(&g->block, key, keys, 0.0f, g->ds);
     for (int64_t j = 0; j < keys; j++) {
         float *p = g->p + j * QUERIES, *ds = g->ds + j * QUERIES;
 #pragma omp simd
@@ -93,20 +101,19 @@ static void gradient_keys(Gradient *g, int64_t key, int64_t keys) {
         }
     }
     if (tensor_present(g->b->dbias) || tensor_present(g->b->dgate)) bias_gradient(g, key, keys);
-    int rows = (int)g->block.rows;
+    int64_t rows = g->block.rows;
     Operand dout = attention_operand(g->b->dout, query, rows, g->block.head, dim, g->rows);
-    add_product(g,
-                (TileProduct){
-                    .m = (int)keys, .k = rows, .a = g->p, .a_row = QUERIES, .a_col = 1, .b = dout.data, .ldb = dout.ld},
-                g->b->dv, row, kv_head);
+    add_product(g, attention_key_product, key, keys,
+                (TileProduct){.a = g->p, .a_row = QUERIES, .a_col = 1, .b = dout.data, .ldb = dout.ld},
+                (HeadRows){g->b->dv, row, keys, kv_head});
     Operand q = attention_operand(a->q, query, rows, g->block.head, dim, g->rows);
-    add_product(
-        g, (TileProduct){.m = (int)keys, .k = rows, .a = g->ds, .a_row = QUERIES, .a_col = 1, .b = q.data, .ldb = q.ld},
-        g->b->dk, row, kv_head);
+    add_product(g, attention_key_product, key, keys,
+                (TileProduct){.a = g->ds, .a_row = QUERIES, .a_col = 1, .b = q.data, .ldb = q.ld},
+                (HeadRows){g->b->dk, row, keys, kv_head});
     Operand k = attention_operand(a->k, row, keys, kv_head, dim, g->others);
-    add_product(
-        g, (TileProduct){.m = rows, .k = (int)keys, .a = g->ds, .a_row = 1, .a_col = QUERIES, .b = k.data, .ldb = k.ld},
-        g->b->dq, query, g->block.head);
+    add_product(g, attention_query_product, key, keys,
+                (TileProduct){.a = g->ds, .a_row = 1, .a_col = QUERIES, .b = k.data, .ldb = k.ld},
+                (HeadRows){g->b->dq, query, rows, g->block.head});
 }
 
 static void zero_head(Tensor t, int64_t first, int64_t rows, int head, int dim) {
