@@ -170,17 +170,30 @@ bool dump_step(Trainer *trainer, const char *folder, StepResult *result, Error *
     return ok;
 }
 
-bool dump_config(const Run *run, const char *folder, Error *err) {
+static json_t *optimizer_json(const TrainSection *train, int64_t steps) {
+    static const char *const SCHEDULES[] = {"cosine", "linear", "constant"};
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:I, s:I}", "lr", train->lr, "adapter_lr",
+                     train->adapter_lr > 0 ? train->adapter_lr : train->lr, "weight_decay", train->weight_decay,
+                     "beta1", train->beta1, "beta2", train->beta2, "eps", train->eps, "clip", train->clip, "schedule",
+                     SCHEDULES[train->schedule], "warmup", (json_int_t)train->warmup, "steps", (json_int_t)steps);
+}
+
+static json_t *adapter_json(const Run *run) {
+    const AdapterSection *adapter = &run->config->model.adapter;
+    return json_pack("{s:s, s:I, s:I, s:i, s:f, s:f, s:f}", "kind", "mlp", "stack", (json_int_t)adapter->stack,
+                     "hidden", (json_int_t)adapter->hidden, "prosody", config_prosody_channels(run->config),
+                     "prosody_scale", adapter->prosody_scale, "dropout", adapter->dropout, "noise", adapter->noise);
+}
+
+bool dump_config(const Run *run, int64_t steps, const char *folder, Error *err) {
     const ModelSection *model = &run->config->model;
     bool speech = run->config->prompt.input == INPUT_SPEECH;
     json_t *json =
-        json_pack("{s:s?, s:s, s:{s:I, s:f, s:f, s:b}, s:s, s:b, s:{s:s, s:I, s:I, s:i, s:f, s:f, s:f}}", "encoder",
-                  speech ? model->encoder : NULL, "llm", model->llm, "lora", "r", (json_int_t)model->lora.rank, "alpha",
-                  model->lora.alpha, "dropout", model->lora.dropout, "rslora", model->lora.rslora, "layers",
+        json_pack("{s:s?, s:s, s:{s:I, s:f, s:f, s:b}, s:s, s:b, s:o, s:o}", "encoder", speech ? model->encoder : NULL,
+                  "llm", model->llm, "lora", "r", (json_int_t)model->lora.rank, "alpha", model->lora.alpha, "dropout",
+                  model->lora.dropout, "rslora", model->lora.rslora, "layers",
                   model->layers == LAYERS_LAST ? "last" : "weighted", "normalized", speech_llm_normalizes(run->model),
-                  "adapter", "kind", "mlp", "stack", (json_int_t)model->adapter.stack, "hidden",
-                  (json_int_t)model->adapter.hidden, "prosody", config_prosody_channels(run->config), "prosody_scale",
-                  model->adapter.prosody_scale, "dropout", model->adapter.dropout, "noise", model->adapter.noise);
+                  "adapter", adapter_json(run), "optimizer", optimizer_json(&run->config->train, steps));
     char *path = path_join(folder, "config.json", err);
     bool ok = path && (json || fail(err, "out of memory for %s", path)) && folder_make(folder, err) &&
               json_write_file(json, path, err);

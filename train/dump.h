@@ -4,8 +4,8 @@
 
 #include "train/trainer.h"
 
-/* Writes DIR/config.json. */
-bool dump_config(const Run *run, const char *folder, Error *err);
+/* Writes DIR/config.json; `steps` is the run's length, which its learning rates depend on. */
+bool dump_config(const Run *run, int64_t steps, const char *folder, Error *err);
 
 /* Runs the planned step's gradients and writes DIR/step-K.safetensors. */
 bool dump_step(Trainer *trainer, const char *folder, StepResult *result, Error *err);

@@ -279,8 +279,8 @@ static bool show_batch(Trainer *trainer, Error *err) {
 static bool dump_steps(Trainer *trainer, Error *err) {
     const TrainOptions *options = trainer->options;
     trainer->state.best_loss = NAN;
-    if (!dump_config(trainer->run, options->dump, err) || !trainer_plan(trainer, NULL, true, err) ||
-        !open_feeds(trainer, err))
+    if (!dump_config(trainer->run, trainer->steps.total, options->dump, err) ||
+        !trainer_plan(trainer, NULL, true, err) || !open_feeds(trainer, err))
         return false;
     while (trainer->state.step < options->dump_steps && trainer->state.step < trainer->steps.total) {
         StepResult result;
