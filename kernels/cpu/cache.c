@@ -58,35 +58,106 @@ bool cpu_cache_copy(Device *dev, const CacheCopyArgs *a, Error *err) {
     return true;
 }
 
-/* One query head over all its keys, a few at a time. */
-static void attend_cached(const AttentionCachedArgs *a, int64_t r, int head) {
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+
+static inline Four folded(Vec v) {
+    Four sum = *(const Four *)&v;
+    for (int i = 4; i < VEC; i += 4) sum += *(const Four *)((const float *)&v + i);
+    return sum;
+}
+
+/* s[j] = q · k_j for four keys, whose sums over lanes are taken together. */
+static inline void four_dots(const float *q, const float *k, int64_t ld, int dim, float *s) {
+    Vec a = {0}, b = {0}, c = {0}, d = {0};
+    for (int i = 0; i < dim; i += VEC) {
+        Vec x = *(const Vec *)(q + i);
+        a += x * *(const Vec *)(k + i);
+        b += x * *(const Vec *)(k + ld + i);
+        c += x * *(const Vec *)(k + 2 * ld + i);
+        d += x * *(const Vec *)(k + 3 * ld + i);
+    }
+    Four e = folded(a), f = folded(b), g = folded(c), h = folded(d);
+    Four ef = __builtin_shufflevector(e, f, 0, 4, 1, 5) + __builtin_shufflevector(e, f, 2, 6, 3, 7);
+    Four gh = __builtin_shufflevector(g, h, 0, 4, 1, 5) + __builtin_shufflevector(g, h, 2, 6, 3, 7);
+    *(Four *)s = __builtin_shufflevector(ef, gh, 0, 1, 4, 5) + __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
+}
+
+static void cached_scores(const AttentionCachedArgs *a, const float *q, const float *k, int64_t keys, float *s) {
+    int64_t fours = a->dim % VEC == 0 ? keys / 4 * 4 : 0, ld = a->k_cache.ld;
+    for (int64_t j = 0; j < fours; j += 4) four_dots(q, k + j * ld, ld, a->dim, s + j);
+    for (int64_t j = fours; j < keys; j++) s[j] = row_dot(q, k + j * ld, a->dim);
+    row_scale(s, a->scale, keys);
+}
+
+/* Query heads of a row that share a key head, so that keys and values are read once for them. */
+enum { SHARING = 8 };
+
+typedef struct CachedRow {
+    float most[SHARING], sum[SHARING];
+    float *s;   /* [SHARING][KEYS] */
+    float *out; /* [SHARING][width] */
+    int64_t width;
+} CachedRow;
+
+static void cached_softmax(CachedRow *c, int head, int64_t keys) {
+    float *s = c->s + head * KEYS, *out = c->out + head * c->width;
+    float most = fmaxf(c->most[head], row_max(s, keys)), sum = 0.0f;
+    float shrink = vec_exp(c->most[head] - most);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < keys; j++) {
+        float e = vec_exp(s[j] - most);
+        s[j] = e;
+        sum += e;
+    }
+    if (shrink != 1.0f) row_scale(out, shrink, c->width);
+    c->sum[head] = c->sum[head] * shrink + sum;
+    c->most[head] = most;
+}
+
+static void attend_cached(const AttentionCachedArgs *a, int64_t r, int head, int heads, float *tile) {
     int kv_head = head / (a->heads / a->kv_heads);
-    int64_t first = a->slot[r] * a->capacity, length = a->length[r];
-    const float *q = head_row(a->q, r, head, a->dim);
-    float s[KEYS], sum = 0.0f, most = -INFINITY, out[DIM_MAX] = {0};
+    int64_t first = a->slot[r] * a->capacity, length = a->length[r], width = round_up(a->dim, VEC);
+    CachedRow c = {.s = tile, .out = tile + SHARING * KEYS, .width = width};
+    float *padded = c.out + SHARING * DIM_MAX;
+    for (int h = 0; h < heads; h++) c.most[h] = -INFINITY;
+    memset(c.out, 0, (size_t)(heads * width) * sizeof *c.out);
     for (int64_t key = 0; key < length; key += KEYS) {
         int64_t keys = least(KEYS, length - key);
-        for (int64_t j = 0; j < keys; j++)
-            s[j] = a->scale * row_dot(q, head_row(a->k_cache, first + key + j, kv_head, a->dim), a->dim);
-        float higher = fmaxf(most, row_max(s, keys)), shrink = vec_exp(most - higher);
-        row_scale(out, shrink, a->dim);
-        sum *= shrink;
-        most = higher;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < keys; j++) sum += s[j] = vec_exp(s[j] - higher);
-        for (int64_t j = 0; j < keys; j++)
-            row_add(out, s[j], head_row(a->v_cache, first + key + j, kv_head, a->dim), a->dim);
+        const float *k = head_row(a->k_cache, first + key, kv_head, a->dim);
+        for (int h = 0; h < heads; h++) {
+            cached_scores(a, head_row(a->q, r, head + h, a->dim), k, keys, c.s + h * KEYS);
+            cached_softmax(&c, h, keys);
+        }
+        Operand v = attention_operand(a->v_cache, first + key, keys, kv_head, a->dim, padded);
+        tile_product(&(TileProduct){.m = heads,
+                                    .n = (int)width,
+                                    .k = (int)keys,
+                                    .a = c.s,
+                                    .a_row = KEYS,
+                                    .a_col = 1,
+                                    .b = v.data,
+                                    .ldb = v.ld,
+                                    .c = c.out,
+                                    .ldc = width,
+                                    .accumulate = true});
     }
-    float *to = head_row(a->out, r, head, a->dim);
-    for (int c = 0; c < a->dim; c++) to[c] = sum > 0.0f ? out[c] / sum : 0.0f;
+    for (int h = 0; h < heads; h++) {
+        float *to = head_row(a->out, r, head + h, a->dim), share = c.sum[h] > 0.0f ? 1.0f / c.sum[h] : 0.0f;
+        for (int i = 0; i < a->dim; i++) to[i] = c.out[h * width + i] * share;
+    }
 }
 
 bool cpu_attention_cached(Device *dev, const AttentionCachedArgs *a, Error *err) {
-    (void)dev;
     for (int64_t r = 0; r < a->q.rows; r++)
         if (!slot_fits("attention_cached", r, a->slot[r], a->length[r], a->k_cache, a->capacity, err)) return false;
-#pragma omp parallel for collapse(2) schedule(static) if (a->q.rows * a->q.cols * a->longest > PARALLEL_FROM * 4)
+    int group = a->heads / a->kv_heads, together = group < SHARING ? group : SHARING;
+    int parts = (group + together - 1) / together;
+#pragma omp parallel for collapse(3) schedule(dynamic) if (a->q.rows * a->q.cols * a->longest > PARALLEL_FROM * 4)
     for (int64_t r = 0; r < a->q.rows; r++)
-        for (int h = 0; h < a->heads; h++) attend_cached(a, r, h);
+        for (int h = 0; h < a->kv_heads; h++)
+            for (int i = 0; i < parts; i++) {
+                int from = i * together, heads = group - from < together ? group - from : together;
+                attend_cached(a, r, h * group + from, heads, cpu_tile(dev));
+            }
     return true;
 }

@@ -274,6 +274,7 @@ static void test_cached(void **state) {
     cached_case(4, 1, 40, 3);
     cached_case(2, 2, 128, 0);
     cached_case(3, 1, 7, 1);
+    cached_case(20, 1, 32, 0);
 }
 
 static void test_cache_copy(void **state) {
