@@ -23,7 +23,6 @@ typedef struct PitchAnalysis {
     const Audio *audio;
     PitchOptions options;
     double global_peak;
-    float mean;                        /* of all samples */
     int64_t period, half_period;       /* samples of the longest period */
     int64_t half, lag_limit, lag_last; /* half a window; maxima lie under lag_limit, r reaches to lag_last */
     int64_t fft_size;
@@ -70,19 +69,25 @@ static void prepare_window(PitchAnalysis *a) {
     for (int64_t i = 0; i <= a->lag_last; i++) a->inverse_r[i] = a->frame[0] / a->frame[i];
 }
 
-static void measure_level(PitchAnalysis *a) {
-    const Audio *audio = a->audio;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < audio->count; i++) sum += (double)audio->samples[i];
-    a->mean = (float)(sum / (double)audio->count);
-    float peak = 0;
-#pragma omp simd reduction(max : peak)
-    for (int64_t i = 0; i < audio->count; i++) {
-        float value = fabsf(audio->samples[i] - a->mean);
-        peak = value > peak ? value : peak;
+/* The greatest distance from `mean`, kept in lanes so that compilers vectorise it. */
+static float loudest(const float *samples, int64_t count, float mean) {
+    enum { LANES = 8 };
+    float lane[LANES] = {0};
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t lanes = count - i < LANES ? count - i : LANES;
+        for (int64_t k = 0; k < lanes; k++) {
+            float value = fabsf(samples[i + k] - mean);
+            lane[k] = value > lane[k] ? value : lane[k];
+        }
     }
-    a->global_peak = (double)peak;
+    for (int k = 1; k < LANES; k++) lane[0] = lane[k] > lane[0] ? lane[k] : lane[0];
+    return lane[0];
+}
+
+static double global_peak(const Audio *audio) {
+    double sum = 0;
+    for (int64_t i = 0; i < audio->count; i++) sum += (double)audio->samples[i];
+    return (double)loudest(audio->samples, audio->count, (float)(sum / (double)audio->count));
 }
 
 static void analysis_free(PitchAnalysis *a) {
@@ -127,7 +132,7 @@ static bool analysis_new(PitchAnalysis *a, const Audio *audio, const PitchOption
     if (!a->window || !a->inverse_r || !a->frame || !a->spectrum || !a->r || !a->peaks) return false;
     if (!a->forward || !a->backward) return fail(err, "out of memory: no room for an FFT of %zu samples", size);
     prepare_window(a);
-    measure_level(a);
+    a->global_peak = global_peak(audio);
     return true;
 }
 
@@ -146,12 +151,7 @@ static double load_frame(PitchAnalysis *a, double time) {
     int64_t from = a->half - a->half_period, to = a->half + a->half_period;
     if (from < 0) from = 0;
     if (to > 2 * a->half) to = 2 * a->half;
-    float peak = 0;
-#pragma omp simd reduction(max : peak)
-    for (int64_t i = from; i < to; i++) {
-        float value = fabsf(a->frame[i]);
-        peak = value > peak ? value : peak;
-    }
+    float peak = loudest(a->frame + from, to - from, 0);
     return (double)peak > a->global_peak ? 1 : (double)peak / a->global_peak;
 }
 
