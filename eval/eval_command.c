@@ -1,0 +1,150 @@
+#include <string.h>
+
+#include "eval/commands.h"
+#include "eval/report.h"
+
+typedef struct EvalArguments {
+    const char *run, *out, *checkpoint, *split, *control, *shards;
+    Texts set;
+    int64_t max_new, beams, clips, limit, seed;
+    double temperature, top_p, repetition_penalty;
+    bool rank;
+} EvalArguments;
+
+static bool find_control(const char *name, Control *control, Error *err) {
+    for (int i = 0; i < CONTROL_COUNT; i++) {
+        *control = (Control)i;
+        if (!strcmp(name, CONTROL_NAMES[i])) return true;
+    }
+    return fail_usage(err, "eval: --control must be none, noise, permute or untrained, found \"%s\"", name);
+}
+
+static bool find_split(const Run *run, const EvalArguments *a, Split *split, Error *err) {
+    if (!strcmp(a->split, "test"))
+        *split = run->test;
+    else if (!strcmp(a->split, "validation"))
+        *split = run->validation;
+    else if (!strcmp(a->split, "train"))
+        *split = run->train;
+    else
+        return fail_usage(err, "eval: --split must be test, validation or train, found \"%s\"", a->split);
+    if (split->count == 0)
+        return fail_usage(err, "%s: the %s split is empty; data.test names groups or speakers to hold out", a->run,
+                          a->split);
+    if (a->limit > 0 && (size_t)a->limit < split->count) split->count = (size_t)a->limit;
+    return true;
+}
+
+static bool check_ranges(const EvalArguments *a, Error *err) {
+    if (!a->out) return fail_usage(err, "eval: -o DIR says where to write");
+    if (a->max_new < 1 || a->max_new > 4096) return fail_usage(err, "eval: --max-new must lie between 1 and 4096");
+    if (a->beams < 1 || a->beams > 64) return fail_usage(err, "eval: --beams must lie between 1 and 64");
+    if (a->clips < 1 || a->clips > 1024) return fail_usage(err, "eval: --clips must lie between 1 and 1024");
+    if (a->limit < 0) return fail_usage(err, "eval: --limit must not be negative");
+    if (!(a->temperature >= 0)) return fail_usage(err, "eval: --temperature must not be negative");
+    if (!(a->top_p > 0 && a->top_p <= 1)) return fail_usage(err, "eval: --top-p must lie in (0, 1]");
+    if (!(a->repetition_penalty > 0)) return fail_usage(err, "eval: --repetition-penalty must be positive");
+    return true;
+}
+
+static AnswerOptions answer_options(const EvalArguments *a, Control control) {
+    AnswerOptions options = answer_options_default();
+    options.control = control;
+    options.rank = a->rank;
+    options.clips = a->clips;
+    options.generate.max_new = (int)a->max_new;
+    options.generate.beams = (int)a->beams;
+    options.generate.temperature = (float)a->temperature;
+    options.generate.top_p = (float)a->top_p;
+    options.generate.repetition_penalty = (float)a->repetition_penalty;
+    options.generate.seed = (uint64_t)a->seed;
+    return options;
+}
+
+static bool report_run(Run *run, const EvalArguments *a, const AnswerOptions *options, const Answers *answers,
+                       Error *err) {
+    Report report;
+    if (!report_make(run, answers, &report, err)) return false;
+    json_t *settings =
+        json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:b}", "run", a->run, "checkpoint", run->checkpoint, "split",
+                  a->split, "control", CONTROL_NAMES[options->control], "beams", options->generate.beams, "temperature",
+                  (double)options->generate.temperature, "rank", (int)options->rank);
+    char *title =
+        text_format(err, "%s, %s split%s%s", run->checkpoint ? run->checkpoint : "untrained model", a->split,
+                    options->control ? ", control: " : "", options->control ? CONTROL_NAMES[options->control] : "");
+    bool ok = settings && title && report_write(run, answers, &report, settings, a->out, err);
+    if (ok) report_print(run, &report, title, stdout);
+    json_decref(settings);
+    free(title);
+    return ok;
+}
+
+static bool evaluate(const EvalArguments *a, Error *err) {
+    Control control;
+    if (!check_ranges(a, err) || !find_control(a->control, &control, err)) return false;
+    RunOptions opening = {.overrides = &a->set, .model = true, .data = true, .checkpoint = a->checkpoint};
+    if (control == CONTROL_UNTRAINED) opening.checkpoint = "none";
+    Run *run = run_open(a->run, &opening, err);
+    if (!run) return false;
+    Split split;
+    Answers answers = {0};
+    char *journal = path_join(a->out, "answers.partial.jsonl", err);
+    AnswerOptions options = answer_options(a, control);
+    options.journal = journal;
+    bool ok = journal && find_split(run, a, &split, err) && folder_make(a->out, err) &&
+              answers_make(run, &split, &options, &answers, err) && report_run(run, a, &options, &answers, err);
+    if (ok) remove(journal);
+    answers_free(&answers);
+    free(journal);
+    run_close(run);
+    return ok;
+}
+
+bool command_eval(int argc, char **argv, Error *err) {
+    AnswerOptions defaults = answer_options_default();
+    EvalArguments a = {.split = "test",
+                       .control = "none",
+                       .max_new = defaults.generate.max_new,
+                       .beams = 1,
+                       .clips = defaults.clips,
+                       .seed = 1,
+                       .top_p = 1,
+                       .repetition_penalty = 1};
+    const Option options[] = {
+        {"output", 'o', OPTION_TEXT, &a.out, "DIR", "where predictions.jsonl and scores.json go"},
+        {"split", 0, OPTION_TEXT, &a.split, "NAME", "test (default), validation or train"},
+        {"checkpoint", 0, OPTION_TEXT, &a.checkpoint, "NAME",
+         "best, last, step-N or a folder (default: best, else last)"},
+        {"control", 0, OPTION_TEXT, &a.control, "NAME", "noise, permute or untrained: must fall to chance"},
+        {"rank", 0, OPTION_FLAG, &a.rank, NULL, "take the class of highest likelihood for the emotion"},
+        {"limit", 0, OPTION_INT, &a.limit, "N", "only the first N clips"},
+        {"clips", 0, OPTION_INT, &a.clips, "N", "clips answered together (default 16)"},
+        {"max-new", 0, OPTION_INT, &a.max_new, "N", "longest answer in tokens (default 160)"},
+        {"beams", 0, OPTION_INT, &a.beams, "N", "beam search; 1 (default): none"},
+        {"temperature", 0, OPTION_NUMBER, &a.temperature, "X", "sample; 0 (default): the likeliest token"},
+        {"top-p", 0, OPTION_NUMBER, &a.top_p, "X", "sample from the likeliest tokens of this mass"},
+        {"repetition-penalty", 0, OPTION_NUMBER, &a.repetition_penalty, "X", "1 (default): none"},
+        {"seed", 0, OPTION_INT, &a.seed, "N", "of sampling"},
+        {"set", 0, OPTION_TEXTS, &a.set, "K=V", "override a value of the run's config (data.shards=DIR)"},
+        {0}};
+    const Usage usage = {
+        "eval",
+        "RUN -o DIR",
+        "Answers the clips of a run's test split, reads emotion and cues from the answers and scores them:\n"
+        "UA, WA, recalls and confusion of the emotion, and of each cue against its measured level. An\n"
+        "answer that cannot be read counts as wrong. A killed evaluation goes on where it was.",
+        options,
+        1,
+        1};
+    Texts arguments;
+    bool help;
+    if (!options_parse(&usage, argc, argv, &arguments, &help, err)) {
+        texts_free(&a.set);
+        return false;
+    }
+    if (!help) a.run = arguments.items[0];
+    bool ok = help || evaluate(&a, err);
+    texts_free(&arguments);
+    texts_free(&a.set);
+    return ok;
+}
