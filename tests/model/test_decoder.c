@@ -291,6 +291,87 @@ static void test_no_responses(void **state) {
     fixture_close(f);
 }
 
+/* ---- more rows than a chunk of logits holds ---- */
+
+enum { WIDE_VOCAB = 1 << 20, WIDE_TOKENS = 40 }; /* 16 rows a chunk */
+
+static void write_wide_model(const char *folder) {
+    static const struct {
+        const char *name;
+        int dims;
+        int64_t rows;
+    } parts[] = {{"model.embed_tokens.weight", 2, WIDE_VOCAB},
+                 {"model.layers.0.input_layernorm.weight", 1, 1},
+                 {"model.layers.0.post_attention_layernorm.weight", 1, 1},
+                 {"model.layers.0.self_attn.q_proj.weight", 2, 2},
+                 {"model.layers.0.self_attn.k_proj.weight", 2, 2},
+                 {"model.layers.0.self_attn.v_proj.weight", 2, 2},
+                 {"model.layers.0.self_attn.o_proj.weight", 2, 2},
+                 {"model.layers.0.mlp.gate_proj.weight", 2, 2},
+                 {"model.layers.0.mlp.up_proj.weight", 2, 2},
+                 {"model.layers.0.mlp.down_proj.weight", 2, 2},
+                 {"model.norm.weight", 1, 1}};
+    enum { PARTS = sizeof parts / sizeof *parts };
+    const char *config = "{\"model_type\": \"llama\", \"hidden_size\": 2, \"num_hidden_layers\": 1, "
+                         "\"num_attention_heads\": 1, \"intermediate_size\": 2, \"vocab_size\": 1048576, "
+                         "\"tie_word_embeddings\": true}";
+    float *values = calloc((size_t)WIDE_VOCAB * 2, sizeof *values);
+    char *json = path_join(folder, "config.json", NULL), *path = path_join(folder, "model.safetensors", NULL);
+    StoredTensor tensors[PARTS];
+    Rng rng = rng_stream(5, 0, 0, 0);
+    Error err = {0};
+    assert_true(values && json && path && folder_make(folder, NULL));
+    for (int64_t i = 0; i < (int64_t)WIDE_VOCAB * 2; i++) values[i] = 2 * rng_uniform(rng_next(&rng)) - 1;
+    for (int i = 0; i < PARTS; i++) {
+        tensors[i] = (StoredTensor){.name = parts[i].name, .dims = parts[i].dims, .data = values + 4 * i};
+        tensors[i].shape[0] = parts[i].dims == 1 ? 2 : parts[i].rows;
+        tensors[i].shape[1] = 2;
+        tensors[i].bytes = (size_t)parts[i].rows * 2 * sizeof *values;
+    }
+    tensors[0].data = values;
+    assert_ok(tensors_write(path, tensors, PARTS, NULL, &err), &err);
+    assert_true(file_write(json, config, strlen(config), NULL));
+    free(values);
+    free(json);
+    free(path);
+}
+
+/* Losses of response rows first .. first + count - 1; the gradient of the input is added to d[tokens, 2]. */
+static void wide_losses(Fixture *f, int32_t first, int32_t count, float *losses, double *d) {
+    int32_t cu[2] = {0, WIDE_TOKENS}, ids[WIDE_TOKENS], rows[WIDE_TOKENS], targets[WIDE_TOKENS];
+    DecoderBatch batch = {.count = 1, .cu = cu, .responses = count, .rows = rows};
+    Tensor d_input;
+    for (int32_t i = 0; i < WIDE_TOKENS; i++) {
+        ids[i] = 26107 * i;
+        rows[i] = first + i;
+        targets[i] = 26003 * (first + i) + 1;
+    }
+    fixture_forward(f, ids, &batch);
+    assert_ok(decoder_loss(f->decoder, targets, true, 1, losses, &f->err), &f->err);
+    assert_ok(decoder_backward(f->decoder, &d_input, &f->err), &f->err);
+    for (int i = 0; i < 2 * WIDE_TOKENS; i++) d[i] += (double)((float *)d_input.data)[i];
+}
+
+static void test_chunks_of_logits(void **state) {
+    (void)state;
+    Fixture *f = fixture_open("llama3");
+    char *folder = test_path("wide");
+    write_wide_model(folder);
+    decoder_close(f->decoder);
+    assert_ok(f->decoder = decoder_open(f->dev, folder, &f->err), &f->err);
+    fixture_layout(f,
+                   &(DecoderLimits){.tokens = WIDE_TOKENS, .segments = 1, .responses = WIDE_TOKENS, .training = true});
+    float whole[WIDE_TOKENS], parts[WIDE_TOKENS];
+    double d_whole[2 * WIDE_TOKENS] = {0}, d_parts[2 * WIDE_TOKENS] = {0};
+    wide_losses(f, 0, WIDE_TOKENS, whole, d_whole);
+    for (int32_t first = 0; first < WIDE_TOKENS; first += 10) wide_losses(f, first, 10, parts + first, d_parts);
+    for (int i = 0; i < WIDE_TOKENS; i++) assert_true(fabsf(whole[i] - parts[i]) < 1e-5f && whole[i] > 5);
+    for (int i = 0; i < 2 * WIDE_TOKENS; i++)
+        assert_true(fabs(d_whole[i] - d_parts[i]) < 1e-5 + 1e-4 * fabs(d_whole[i]));
+    free(folder);
+    fixture_close(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits),
@@ -303,6 +384,7 @@ int main(void) {
         cmocka_unit_test(test_dropout_gradients),
         cmocka_unit_test(test_repeatable),
         cmocka_unit_test(test_no_responses),
+        cmocka_unit_test(test_chunks_of_logits),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }
