@@ -420,6 +420,38 @@ static void test_files(void **state) {
     fixture_close(f);
 }
 
+/* A speech adapter cut anywhere, or with a bit of its header turned, is refused or reads the same numbers. */
+static void test_damaged_files(void **state) {
+    (void)state;
+    SpeechLlmConfig config = config_of("weighted");
+    config.lora.rank = 0;
+    Fixture *f = fixture_open("weighted", &config);
+    char *folder = test_path("damaged"), *path = path_join(folder, "speech_adapter.safetensors", &f->err);
+    assert_ok(folder_make(folder, &f->err), &f->err);
+    assert_ok(speech_llm_save(f->model, folder, &f->err), &f->err);
+    size_t size = 0;
+    char *data = file_read(path, 1 << 20, &size, &f->err);
+    assert_ok(data, &f->err);
+    for (uint32_t i = 0; i < 80; i++) {
+        uint32_t word = philox(3, i, 0, 0, 0).word[0];
+        size_t place = i < 40 ? word % size : word % 600;
+        Error err = {0};
+        char kept = data[place];
+        if (i >= 40) data[place] = (char)(data[place] ^ (1 << i % 8));
+        assert_ok(file_write(path, data, i < 40 ? place : size, &f->err), &f->err);
+        bool ok = speech_llm_load(f->model, folder, &err);
+        assert_true(ok == (err.exit_code == EXIT_DONE));
+        assert_false(ok && i < 40);
+        data[place] = kept;
+    }
+    assert_ok(file_write(path, data, size, &f->err), &f->err);
+    assert_ok(speech_llm_load(f->model, folder, &f->err), &f->err);
+    free(data);
+    free(path);
+    free(folder);
+    fixture_close(f);
+}
+
 /* input: description. */
 static void test_text_only(void **state) {
     (void)state;
@@ -522,6 +554,7 @@ int main(void) {
         cmocka_unit_test(test_cached_features),
         cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_alone_as_packed),
+        cmocka_unit_test(test_damaged_files),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_text_only),
         cmocka_unit_test(test_bad_batches),
