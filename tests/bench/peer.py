@@ -2,7 +2,7 @@
 """semollm beside transformers and PEFT on the same CPU, in one interleaved run: 8 clips of 2-15 s through WavLM-base,
 and a training step with LoRA on a SmolLM2-135M-shaped LLM behind it. Random weights, written once and read by both.
 
-    tests/bench/peer.py PEER_BENCH [--rounds N] [--only wavlm|step]
+    tests/bench/peer.py PEER_BENCH [--rounds N] [--clips N] [--only wavlm|step]
 
 PEER_BENCH is the program made of tests/model/peer_bench.c; tests/bench/peer.sh builds it and calls this. Each
 contender is a process that loads its models, then does one round at a time when told, so that loading is in no
@@ -22,7 +22,7 @@ import time
 
 SECONDS = [2.0, 4.0, 5.5, 7.0, 8.3, 9.0, 11.0, 15.0]
 RATE, STACK, HIDDEN, RANK, ALPHA = 16000, 5, 2048, 16, 32
-TOKENS = 1302  # of the whole batch, speech rows included
+TEXT = 684  # tokens beside the speech rows of all clips: 1302 in all
 ANSWER = 0.6  # share of a clip's text that bears loss
 WAVLM, LLM, ADAPTER, BATCH = "wavlm", "llm", "adapter", "batch.safetensors"
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -94,14 +94,14 @@ def save_adapter(llm, folder):
     save_file(tensors, folder / "speech_adapter.safetensors", metadata=settings)
 
 
-def make_batch(path):
+def make_batch(path, clips):
     import torch
     from safetensors.torch import save_file
 
     random = torch.Generator().manual_seed(5)
-    lengths = [int(s * RATE) for s in SECONDS]
+    lengths = [int(s * RATE) for s in SECONDS[:clips]]
     rows = [rows_of(n) for n in lengths]
-    text = TOKENS - sum(rows)
+    text = TEXT * clips // len(SECONDS)
     ids, labels, cu = [], [], [0]
     for c, count in enumerate(rows):
         own = text // len(rows) + (1 if c < text % len(rows) else 0)
@@ -111,7 +111,7 @@ def make_batch(path):
         ids += words[:before] + [-1] * count + words[before:]
         labels += [-100] * (own - answer + count) + words[own - answer:]
         cu.append(len(ids))
-    assert len(ids) == TOKENS == len(labels)
+    assert len(ids) == text + sum(rows) == len(labels)
     time_axis = torch.arange(sum(lengths)) / RATE
     wave = 0.1 * torch.sin(2 * torch.pi * 150 * time_axis) + 0.05 * torch.randn(sum(lengths), generator=random)
     save_file({
@@ -120,13 +120,13 @@ def make_batch(path):
         "labels": torch.tensor(labels, dtype=torch.int32)}, path)
 
 
-def prepare(root):
+def prepare(root, clips):
+    make_batch(root / BATCH, clips)
     if (root / "ready").exists():
         return
     make_wavlm(root / WAVLM)
     make_llm(root / LLM)
     save_adapter(root / LLM, root / ADAPTER)
-    make_batch(root / BATCH)
     (root / "ready").touch()
 
 
@@ -274,9 +274,9 @@ def compete(what, root, peer_bench, rounds):
     return contenders
 
 
-def report(what, contenders):
+def report(what, contenders, clips):
     title = {"wavlm": "WavLM-base forward", "step": "LoRA step, SmolLM2-135M shape, all seven projections, r=16"}
-    print(f"\n{title[what]} ({len(SECONDS)} clips, {sum(SECONDS):.1f} s of audio)")
+    print(f"\n{title[what]} ({clips} clips, {sum(SECONDS[:clips]):.1f} s of audio)")
     print(f"{'':20}{'median s':>10}{'min s':>10}{'max s':>10}{'peak GiB':>10}  {'output' if what == 'wavlm' else 'losses'}")
     for c in contenders:
         numbers = " ".join(f"{n:.5f}" for n in (c.numbers[:1] if what == "wavlm" else c.numbers))
@@ -297,6 +297,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("peer_bench", nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clips", type=int, choices=range(1, len(SECONDS) + 1), default=len(SECONDS))
     parser.add_argument("--only", choices=["wavlm", "step"])
     parser.add_argument("--folder", help="keep the models here")
     parser.add_argument("--json", help="write the figures here too")
@@ -308,8 +309,9 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         root = pathlib.Path(args.folder or scratch)
         root.mkdir(exist_ok=True)
-        prepare(root)
-        results = [report(what, compete(what, root, pathlib.Path(args.peer_bench).resolve(), args.rounds))
+        prepare(root, args.clips)
+        bench = pathlib.Path(args.peer_bench).resolve()
+        results = [report(what, compete(what, root, bench, args.rounds), args.clips)
                    for what in ([args.only] if args.only else ["wavlm", "step"])]
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
