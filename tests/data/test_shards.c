@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <xxhash.h>
 
@@ -180,6 +181,38 @@ static void test_killed(void **state) {
     manifest_free(&manifest);
     free(whole);
     free(killed);
+}
+
+static ino_t inode(const char *folder, const char *name) {
+    Error err = {0};
+    struct stat status;
+    char *path = path_join(folder, name, &err);
+    assert_int_equal(stat(path, &status), 0);
+    free(path);
+    return status.st_ino;
+}
+
+/* Stopped by a bad recording and started again, it keeps the shards that were finished. */
+static void test_goes_on(void **state) {
+    (void)state;
+    Error err = {0}, stopped = {0};
+    Manifest manifest;
+    read_corpus(&manifest, CLIPS);
+    char *whole = test_path("uninterrupted"), *parts = test_path("parts");
+    assert_ok(write_shards(&manifest, whole, 1, &err), &err);
+    size_t size;
+    unsigned char *clip = slurp(manifest.folder, "clip20.wav", &size);
+    spill(manifest.folder, "clip20.wav", "RIFFnonsense", 12);
+    assert_false(write_shards(&manifest, parts, 1, &stopped));
+    spill(manifest.folder, "clip20.wav", clip, size);
+    ino_t first = inode(parts, "t-000000.tar.zst");
+    assert_ok(write_shards(&manifest, parts, 1, &err), &err);
+    assert_int_equal(inode(parts, "t-000000.tar.zst"), first);
+    assert_same_folders(whole, parts);
+    manifest_free(&manifest);
+    free(clip);
+    free(whole);
+    free(parts);
 }
 
 static void test_other_manifest_is_refused(void **state) {
@@ -398,11 +431,17 @@ static void test_missing(void **state) {
 }
 
 int main(void) {
+    if (!getenv("SHOW_RUNS") && !freopen("/dev/null", "w", stderr)) return 1; /* the progress of a hundred checks */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_killed),     cmocka_unit_test(test_other_manifest_is_refused),
-        cmocka_unit_test(test_bad_audio),  cmocka_unit_test(test_every_flip_is_found),
-        cmocka_unit_test(test_truncation), cmocka_unit_test(test_lying_index),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_other_manifest_is_refused),
+        cmocka_unit_test(test_bad_audio),
+        cmocka_unit_test(test_every_flip_is_found),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_lying_index),
         cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);

@@ -70,6 +70,35 @@ static void test_written_and_read(void **state) {
     config_free(again);
 }
 
+/* configs/every-key.yaml documents every key that the resolved config has, and says the defaults truly. */
+static void test_every_key_is_documented(void **state) {
+    (void)state;
+    Error err = {0};
+    const char *path = "configs/every-key.yaml";
+    RunConfig *config = config_read(path, NULL, &err);
+    assert_ok(config != NULL, &err);
+    char *documented = file_read(path, 1 << 20, NULL, &err), *written = config_text(config, &err), *save = NULL;
+    for (char *line = strtok_r(written, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        size_t blanks = strspn(line, " "), length = strcspn(line + blanks, ":") + 1;
+        char key[100];
+        snprintf(key, sizeof key, "\n%.*s", (int)(blanks + length), line);
+        if (line[blanks] != '-' && !strstr(documented, key)) fail_msg("%s does not document%s", path, key);
+    }
+    RunConfig *plain = read_text("model: {llm: l, encoder: e}\ndata: {shards: s}\n"
+                                 "train: {epochs: 3, batch_tokens: 4096}\noutput: o\n",
+                                 NULL, &err);
+    assert_ok(plain != NULL, &err);
+    assert_memory_equal(&config->train, &plain->train, sizeof plain->train);
+    assert_memory_equal(&config->model.adapter, &plain->model.adapter, sizeof plain->model.adapter);
+    assert_memory_equal(&config->model.lora, &plain->model.lora, sizeof plain->model.lora);
+    assert_string_equal(config->prompt.user, plain->prompt.user);
+    assert_memory_equal(config->prompt.response, plain->prompt.response, sizeof plain->prompt.response);
+    free(documented);
+    free(written);
+    config_free(config);
+    config_free(plain);
+}
+
 /* Each is one --set on a good config, and what its error must name. */
 static void test_wrong_values(void **state) {
     (void)state;
@@ -205,8 +234,9 @@ static void test_damage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_written_and_read), cmocka_unit_test(test_wrong_values),
-        cmocka_unit_test(test_lines),    cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_written_and_read),
+        cmocka_unit_test(test_wrong_values), cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_damage),       cmocka_unit_test(test_every_key_is_documented),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }
