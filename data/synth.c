@@ -204,17 +204,24 @@ static void *work(void *argument) {
 
 typedef struct Calibration {
     Voices *voices;
+    bool *wanted; /* [voices->count] */
     pthread_mutex_t lock;
     int next;
     bool failed;
     Error err;
 } Calibration;
 
+/* The next voice to measure; null where there is none. Called under the lock. */
+static Voice *next_voice(Calibration *calibration) {
+    int count = calibration->voices->count;
+    while (calibration->next < count && !calibration->wanted[calibration->next]) calibration->next++;
+    return calibration->failed || calibration->next >= count ? NULL : &calibration->voices->items[calibration->next++];
+}
+
 static void *calibrate(void *argument) {
     Calibration *calibration = argument;
     pthread_mutex_lock(&calibration->lock);
-    while (!calibration->failed && calibration->next < calibration->voices->count) {
-        Voice *voice = &calibration->voices->items[calibration->next++];
+    for (Voice *voice; (voice = next_voice(calibration));) {
         pthread_mutex_unlock(&calibration->lock);
         Error err = {0};
         bool ok = synth_calibrate(voice, calibration->voices->data, &err);
@@ -241,11 +248,17 @@ static int jobs_of(const SynthOptions *options) {
     return jobs < JOBS_MAX ? jobs : JOBS_MAX;
 }
 
-static bool calibrate_all(Voices *voices, int jobs, Error *err) {
-    Calibration calibration = {.voices = voices};
+/* Measures the voices of the clips that are yet to be made. */
+static bool calibrate_section(Corpus *corpus, Section *section, int jobs, Error *err) {
+    Calibration calibration = {.voices = &section->voices};
+    calibration.wanted = memory_new((size_t)section->voices.count, sizeof *calibration.wanted, err);
+    if (!calibration.wanted) return false;
+    for (int64_t i = 0; i < section->count; i++)
+        if (!corpus->lines[section->first + i]) calibration.wanted[section->plans[i].voice] = true;
     pthread_mutex_init(&calibration.lock, NULL);
     run_jobs(calibrate, &calibration, jobs);
     pthread_mutex_destroy(&calibration.lock);
+    free(calibration.wanted);
     return calibration.failed ? fail(err, "%s", calibration.err.text) : true;
 }
 
@@ -276,7 +289,7 @@ static bool make_folders(const SynthOptions *options, Error *err) {
 static bool make_clips(Corpus *corpus, int jobs, Error *err) {
     if (corpus->done == corpus->clips) return true;
     for (int i = 0; i < SECTIONS; i++)
-        if (corpus->sections[i].count > 0 && !calibrate_all(&corpus->sections[i].voices, jobs, err)) return false;
+        if (!calibrate_section(corpus, &corpus->sections[i], jobs, err)) return false;
     progress_begin(&corpus->progress, "synth", "clips", corpus->done, corpus->clips);
     run_jobs(work, corpus, jobs);
     progress_end(&corpus->progress);

@@ -14,7 +14,7 @@ extern const char *const VOICE_SET_NAMES[VOICE_SETS];
 typedef struct Voice {
     char name[32];
     bool female;
-    double f0_hz, rate; /* measured: median F0 at -p 50, syllables a second at -s 150 */
+    double f0_hz, rate; /* measured: median F0 at -p 50, syllables a second at -s 150; 0: not yet */
 } Voice;
 
 typedef struct Voices {
@@ -62,8 +62,8 @@ char *espeak_data(Error *err);
 /* One clip made to its plan: synthesised, measured, corrected until F0 and rate are where they should be. */
 typedef struct Clip {
     Audio audio;
-    const char *accent, *voice;
-    char *text;
+    const char *accent;
+    char *voice, *text;
 } Clip;
 
 bool synth_clip(const Voices *voices, const ClipPlan *plan, uint64_t seed, uint32_t number, Clip *clip, Error *err);

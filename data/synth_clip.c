@@ -140,46 +140,9 @@ static bool approach(const Voice *voice, const ClipPlan *plan, const Target *tar
 
 void synth_clip_free(Clip *clip) {
     audio_free(&clip->audio);
+    free(clip->voice);
     free(clip->text);
     *clip = (Clip){0};
-}
-
-/* The planned voice, or, where that cannot do it, the next of the same gender. */
-static const Voice *cast(const Voices *voices, const ClipPlan *plan, int casting) {
-    int first = plan->female ? 0 : voices->women;
-    int count = plan->female ? voices->women : voices->count - voices->women;
-    return &voices->items[first + (plan->voice - first + casting) % count];
-}
-
-static bool try_voice(const Voices *voices, const Voice *voice, const ClipPlan *plan, uint64_t seed, Rng *rng,
-                      uint32_t number, Clip *clip, double *error, Error *err) {
-    Target target = target_of(plan, rng);
-    *clip = (Clip){.accent = ACCENTS[rng_below(rng, ACCENT_COUNT)], .voice = voice->name};
-    clip->text = synth_sentence(rng, syllables_of(&target), err);
-    Utter utter = {.accent = clip->accent,
-                   .voice = clip->voice,
-                   .data = voices->data,
-                   .text = clip->text,
-                   .range_percent = plan->range_percent,
-                   .word_gap = plan->word_gap};
-    *error = INFINITY;
-    bool ok = clip->text && approach(voice, plan, &target, &utter, seed, number, clip, error, err);
-    if (!ok) {
-        synth_clip_free(clip);
-        fail_in(err, "clip %u, voice %s", number, voice->name);
-    }
-    return ok;
-}
-
-bool synth_clip(const Voices *voices, const ClipPlan *plan, uint64_t seed, uint32_t number, Clip *clip, Error *err) {
-    Rng rng = rng_stream(seed, PLACE_CLIP, number, 0);
-    double error = INFINITY;
-    *clip = (Clip){0};
-    for (int casting = 0; casting < CASTINGS && error > BEARABLE; casting++) {
-        synth_clip_free(clip);
-        if (!try_voice(voices, cast(voices, plan, casting), plan, seed, &rng, number, clip, &error, err)) return false;
-    }
-    return true;
 }
 
 bool synth_calibrate(Voice *voice, const char *data, Error *err) {
@@ -204,5 +167,45 @@ bool synth_calibrate(Voice *voice, const char *data, Error *err) {
     }
     if (!(voice->f0_hz > 0 && voice->rate > 0))
         return fail(err, "voice %s: espeak-ng's speech has no pitch or no syllables", voice->name);
+    return true;
+}
+
+/* The planned voice, or, where that cannot do it, the next of the same gender. */
+static const Voice *cast(const Voices *voices, const ClipPlan *plan, int casting) {
+    int first = plan->female ? 0 : voices->women;
+    int count = plan->female ? voices->women : voices->count - voices->women;
+    return &voices->items[first + (plan->voice - first + casting) % count];
+}
+
+static bool try_voice(const Voices *voices, const Voice *voice, const ClipPlan *plan, uint64_t seed, Rng *rng,
+                      uint32_t number, Clip *clip, double *error, Error *err) {
+    Target target = target_of(plan, rng);
+    *clip = (Clip){.accent = ACCENTS[rng_below(rng, ACCENT_COUNT)], .voice = text_copy(voice->name, err)};
+    clip->text = synth_sentence(rng, syllables_of(&target), err);
+    Utter utter = {.accent = clip->accent,
+                   .voice = clip->voice,
+                   .data = voices->data,
+                   .text = clip->text,
+                   .range_percent = plan->range_percent,
+                   .word_gap = plan->word_gap};
+    *error = INFINITY;
+    bool ok = clip->text && clip->voice && approach(voice, plan, &target, &utter, seed, number, clip, error, err);
+    if (!ok) {
+        synth_clip_free(clip);
+        fail_in(err, "clip %u, voice %s", number, voice->name);
+    }
+    return ok;
+}
+
+bool synth_clip(const Voices *voices, const ClipPlan *plan, uint64_t seed, uint32_t number, Clip *clip, Error *err) {
+    Rng rng = rng_stream(seed, PLACE_CLIP, number, 0);
+    double error = INFINITY;
+    *clip = (Clip){0};
+    for (int casting = 0; casting < CASTINGS && error > BEARABLE; casting++) {
+        synth_clip_free(clip);
+        Voice voice = *cast(voices, plan, casting);
+        if (voice.rate == 0 && !synth_calibrate(&voice, voices->data, err)) return false;
+        if (!try_voice(voices, &voice, plan, seed, &rng, number, clip, &error, err)) return false;
+    }
     return true;
 }
