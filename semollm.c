@@ -4,6 +4,7 @@
 
 #include "data/data.h"
 #include "eval/eval.h"
+#include "kernels/device.h"
 #include "model/model.h"
 #include "train/train.h"
 
@@ -32,6 +33,7 @@ static const Command *find(const char *name) {
 }
 
 int main(int argc, char **argv) {
+    device_calm_idle_threads(argv);
     if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))) {
         print_help(stdout);
         return EXIT_DONE;

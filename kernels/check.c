@@ -332,6 +332,7 @@ bool check_attention_backward(const Device *dev, const AttentionBackwardArgs *a,
     need(c, "dv", a->dv, f->v.rows, f->v.cols);
     require(c, tensor_present(f->bias) || !tensor_present(a->dbias), "dbias is wanted but there is no bias");
     require(c, tensor_present(f->gate) || !tensor_present(a->dgate), "dgate is wanted but there is no gate");
+    require(c, f->scale != 0.0f, "the scale must not be zero");
     maybe32(c, "dbias", a->dbias, f->bias.rows, f->bias.cols);
     maybe32(c, "dgate", a->dgate, f->gate.rows, f->gate.cols);
     END;

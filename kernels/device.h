@@ -11,6 +11,11 @@ typedef enum DeviceKind { DEVICE_CPU, DEVICE_CUDA } DeviceKind;
 
 typedef struct Device Device;
 
+/* To be called first in main: idle math threads are to sleep, not to spin, unless OMP_WAIT_POLICY is
+ * set. (On a core that others use too, spinning makes small operations a hundred times slower.) OpenMP
+ * reads its settings when it is loaded, so the program starts itself anew with the variable set. */
+void device_calm_idle_threads(char **argv);
+
 /* `threads` <= 0: one per core this process may run on. Where the build has no CUDA device, asking
  * for it is an error that says so. */
 Device *device_open(DeviceKind kind, int threads, Error *err);

@@ -2,6 +2,7 @@
 #include "tests/kernels/support.h"
 
 #include <math.h>
+#include <sys/wait.h>
 
 static void gather_scatter_case(int64_t n, int64_t d, int64_t pad, bool accumulate) {
     Bench t;
@@ -295,11 +296,38 @@ static void test_device(void **state) {
     bench_close(&t);
 }
 
-int main(void) {
+/* A program that calls it first goes on with idle threads that sleep; a user's own choice stays. */
+static int calm_run(const char *policy) {
+    pid_t child = fork();
+    if (child == 0) {
+        if (policy)
+            setenv("OMP_WAIT_POLICY", policy, 1);
+        else
+            unsetenv("OMP_WAIT_POLICY");
+        execl("/proc/self/exe", "test_rows", "calm", policy ? policy : "passive", (char *)NULL);
+        _exit(99);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_calm(void **state) {
+    (void)state;
+    assert_int_equal(calm_run(NULL), 0);
+    assert_int_equal(calm_run("active"), 0);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 3) { /* the child of test_calm */
+        device_calm_idle_threads(argv);
+        const char *policy = getenv("OMP_WAIT_POLICY");
+        return policy && !strcmp(policy, argv[2]) ? 0 : 1;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gather_scatter), cmocka_unit_test(test_stack_frames),  cmocka_unit_test(test_layer_mix),
         cmocka_unit_test(test_segment_mean),   cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_sum_squares),
-        cmocka_unit_test(test_adamw),          cmocka_unit_test(test_device),
+        cmocka_unit_test(test_adamw),          cmocka_unit_test(test_device),        cmocka_unit_test(test_calm),
     };
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }
