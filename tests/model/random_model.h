@@ -24,13 +24,18 @@ static inline DType dtype_of(const char *name) {
 static inline void *random_values(DType dtype, size_t count, uint32_t number, double offset, double scale) {
     char *data = malloc(count * dtype_size(dtype));
     assert_non_null(data);
-    Philox block = {{0}};
-    for (size_t e = 0; e < count; e++) {
-        if (e % 4 == 0) block = philox(WEIGHT_KEY, (uint32_t)(e / 4), PLACE_INIT, number, 0);
-        float value = random_signed(block.word[e % 4], offset, scale);
-        if (dtype == DTYPE_F32) memcpy(data + 4 * e, &value, 4);
-        uint16_t half = dtype == DTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
-        if (dtype != DTYPE_F32) memcpy(data + 2 * e, &half, 2);
+    const int64_t blocks = (int64_t)((count + 3) / 4);
+#pragma omp parallel for
+    for (int64_t b = 0; b < blocks; b++) {
+        Philox block = philox(WEIGHT_KEY, (uint32_t)b, PLACE_INIT, number, 0);
+        for (size_t e = (size_t)b * 4; e < count && e < (size_t)b * 4 + 4; e++) {
+            float value = random_signed(block.word[e % 4], offset, scale);
+            uint16_t half = dtype == DTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
+            if (dtype == DTYPE_F32)
+                memcpy(data + 4 * e, &value, 4);
+            else
+                memcpy(data + 2 * e, &half, 2);
+        }
     }
     return data;
 }
