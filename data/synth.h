@@ -15,6 +15,7 @@ typedef struct Voice {
     char name[32];
     bool female;
     double f0_hz, rate; /* measured: median F0 at -p 50, syllables a second at -s 150; 0: not yet */
+    double range_st;    /* and how far its F0 moves, unasked */
 } Voice;
 
 typedef struct Voices {
@@ -36,7 +37,7 @@ typedef struct ClipPlan {
     bool female;
     int voice;            /* in Voices */
     int level[CUE_COUNT]; /* 0 1 2 */
-    int range_percent;    /* how far F0 moves, of what is usual */
+    double range_st;      /* how far F0 is to move; 0: as the voice does unasked */
     int word_gap;         /* espeak-ng's -g */
 } ClipPlan;
 

@@ -15,8 +15,9 @@ enum { ACCENT_COUNT = sizeof ACCENTS / sizeof *ACCENTS };
 static const double WOMEN_HZ = 220, MEN_HZ = 115, PITCH_STEP_ST = 3.5, PITCH_JITTER_ST = 0.3;
 static const double MIDDLE_RATE = 5.3, RATE_STEP = 0.33, RATE_JITTER = 0.03; /* syllables a second; in ln */
 static const double MIDDLE_DBFS = -27, VOLUME_STEP_DB = 9, VOLUME_JITTER_DB = 1.2;
+static const double LIVELY_ST = 4; /* a wanted range from which speech counts as lively */
 static const double CLIP_S = 2.75; /* speech of about this length, whatever the rate */
-static const double SLURRED = 0.25;
+static const double SLURRED = 0.12;
 static const double FLOOR_DBFS = -72; /* a room's noise, the same in every clip */
 static const double PEAK = 0.99;
 /* What is near enough to stop, in ln: 4 % of F0, 7 % of rate. */
@@ -31,7 +32,7 @@ typedef struct Target {
 } Target;
 
 typedef struct Measured {
-    double f0_hz, rate; /* NaN or 0: none */
+    double f0_hz, rate, range_st; /* NaN or 0: none */
 } Measured;
 
 static double jitter(Rng *rng, double spread) { return spread * (2 * rng_uniform(rng_next(rng)) - 1); }
@@ -84,6 +85,7 @@ static bool measure(const Audio *audio, Measured *measured, Error *err) {
     if (!features_measure(audio, &options, &features, NULL, err)) return false;
     measured->f0_hz = features.value[FEATURE_F0_MEDIAN_HZ];
     measured->rate = features.value[FEATURE_ARTICULATION_RATE];
+    measured->range_st = features.value[FEATURE_F0_RANGE_ST];
     return true;
 }
 
@@ -92,8 +94,15 @@ static double off(double measured, double wanted) { return measured > 0 ? log(me
 
 static double clamp(double value, double low, double high) { return fmin(fmax(value, low), high); }
 
+/* A lively voice moves by half more than it does unasked at least, a monotone one by a third at most. */
+static int range_percent(const Voice *voice, const ClipPlan *plan) {
+    if (plan->range_st == 0 || !(voice->range_st > 0)) return 100;
+    double percent = 100 * plan->range_st / voice->range_st;
+    return (int)(plan->range_st >= LIVELY_ST ? clamp(percent, 150, 350) : clamp(percent, 15, 33));
+}
+
 static void first_settings(const Voice *voice, const ClipPlan *plan, const Target *target, Utter *utter) {
-    double moved = 0.12 * log(plan->range_percent / 100.0); /* a wider range lifts the median, too */
+    double moved = 0.12 * log(utter->range_percent / 100.0); /* a wider range lifts the median, too */
     double gap = plan->word_gap ? 1.25 : 1;
     utter->pitch = CALIBRATION_PITCH + (off(target->f0_hz, voice->f0_hz) - moved) / PITCH_SLOPE;
     utter->speed = CALIBRATION_SPEED * gap * exp(off(target->rate, voice->rate) / SPEED_POWER);
@@ -148,7 +157,7 @@ void synth_clip_free(Clip *clip) {
 bool synth_calibrate(Voice *voice, const char *data, Error *err) {
     static const char *const TEXTS[] = {"The teacher is reading a letter in the office.",
                                         "My brother moved the little table at the end of the day."};
-    voice->f0_hz = voice->rate = 0;
+    voice->f0_hz = voice->rate = voice->range_st = 0;
     for (int i = 0; i < 2; i++) {
         Utter utter = {.accent = ACCENTS[0],
                        .voice = voice->name,
@@ -164,6 +173,7 @@ bool synth_calibrate(Voice *voice, const char *data, Error *err) {
         if (!ok) return fail_in(err, "voice %s", voice->name);
         voice->f0_hz += measured.f0_hz / 2;
         voice->rate += measured.rate / 2;
+        voice->range_st += measured.range_st / 2;
     }
     if (!(voice->f0_hz > 0 && voice->rate > 0))
         return fail(err, "voice %s: espeak-ng's speech has no pitch or no syllables", voice->name);
@@ -186,7 +196,7 @@ static bool try_voice(const Voices *voices, const Voice *voice, const ClipPlan *
                    .voice = clip->voice,
                    .data = voices->data,
                    .text = clip->text,
-                   .range_percent = plan->range_percent,
+                   .range_percent = range_percent(voice, plan),
                    .word_gap = plan->word_gap};
     *error = INFINITY;
     bool ok = clip->text && clip->voice && approach(voice, plan, &target, &utter, seed, number, clip, error, err);

@@ -9,24 +9,25 @@ enum { PLACE_PLAN = PLACE_TEMPLATE + 2, CELLS = 2 * SYNTH_EMOTIONS, CARRIERS = 2
 const char *const SYNTH_EMOTION_NAMES[SYNTH_EMOTIONS] = {"angry", "happy", "neutral", "sad"};
 
 enum { LOW, NORMAL, HIGH, ANY, LEVELS = 3 };
+enum { MONOTONE = 1, LIVELY = 8 }; /* semitones that F0 ranges over */
 
 typedef struct Profile {
     int level[CUE_COUNT]; /* the one most of its clips have; ANY: no such */
-    int range_percent, word_gap;
+    double range_st;
+    int word_gap;
 } Profile;
 
 /* Each cue is any level in one emotion and each of the three in one other, so that over the emotions the
  * levels come out in thirds: cut points are tertiles, and would else fall among utterances made alike. */
 static const Profile PROFILES[SYNTH_EMOTIONS] = {
-    [EMOTION_ANGRY] = {{[CUE_PITCH] = ANY, [CUE_SPEED] = HIGH, [CUE_VOLUME] = HIGH}, 220, 10},
-    [EMOTION_HAPPY] = {{[CUE_PITCH] = HIGH, [CUE_SPEED] = ANY, [CUE_VOLUME] = NORMAL}, 220, 0},
-    [EMOTION_NEUTRAL] = {{[CUE_PITCH] = NORMAL, [CUE_SPEED] = NORMAL, [CUE_VOLUME] = ANY}, 25, 0},
-    [EMOTION_SAD] = {{[CUE_PITCH] = LOW, [CUE_SPEED] = LOW, [CUE_VOLUME] = LOW}, 25, 10},
+    [EMOTION_ANGRY] = {{[CUE_PITCH] = ANY, [CUE_SPEED] = HIGH, [CUE_VOLUME] = HIGH}, LIVELY, 14},
+    [EMOTION_HAPPY] = {{[CUE_PITCH] = HIGH, [CUE_SPEED] = ANY, [CUE_VOLUME] = NORMAL}, LIVELY, 0},
+    [EMOTION_NEUTRAL] = {{[CUE_PITCH] = NORMAL, [CUE_SPEED] = NORMAL, [CUE_VOLUME] = ANY}, MONOTONE, 0},
+    [EMOTION_SAD] = {{[CUE_PITCH] = LOW, [CUE_SPEED] = LOW, [CUE_VOLUME] = LOW}, MONOTONE, 14},
 };
 
 static const double MINOR_SHARE = 0.11;   /* of an emotion's clips have each of the other levels */
 static const double CARRIER_SHARE = 0.95; /* of the clips have a carrier their emotion asks for */
-enum { RANGE_USUAL = 100, GAP_USUAL = 0 };
 
 /* One gender's clips of one emotion: numbers 0 .. count-1 in the cell, dealt out by permutations. */
 typedef struct Cell {
@@ -99,8 +100,8 @@ static ClipPlan plan_member(const Cell *cell, const Voices *voices, uint32_t mem
     ClipPlan plan = {.emotion = cell->emotion,
                      .female = cell->female,
                      .voice = cell->female ? turn : voices->women + turn,
-                     .range_percent = moved ? profile->range_percent : RANGE_USUAL,
-                     .word_gap = gaps ? profile->word_gap : GAP_USUAL};
+                     .range_st = moved ? profile->range_st : 0,
+                     .word_gap = gaps ? profile->word_gap : 0};
     for (int i = 0; i < CUE_COUNT; i++) plan.level[i] = level_at(cell->quota[i], cell->level[i][member]);
     return plan;
 }
