@@ -1,5 +1,4 @@
-/* Elementwise operations, dropout, noise and rotary positions. */
-#include "base/rng.h"
+/* Elementwise operations and rotary positions. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
@@ -73,37 +72,6 @@ bool cpu_add(Device *dev, const AddArgs *a, Error *err) {
 #pragma omp simd
         for (int64_t c = 0; c < a->y.cols; c++) y[c] = alpha * x[c] + beta * b[c];
     }
-    return true;
-}
-
-bool cpu_dropout(Device *dev, const DropoutArgs *a, Error *err) {
-    (void)dev, (void)err;
-    if (a->dropout.p > 0.0f) {
-        rows_dropout(a->y, a->x, &a->dropout);
-        return true;
-    }
-    for (int64_t r = 0; r < a->x.rows; r++) row_activate(row_of(a->y, r), row_of(a->x, r), a->x.cols, ACT_NONE);
-    return true;
-}
-
-static void row_noise(float *y, const float *x, int64_t cols, const NoiseArgs *a, int64_t row) {
-    const Dropout *key = &a->key;
-    uint64_t first = (uint64_t)(uint32_t)key->position[row] * (uint64_t)cols;
-    uint32_t sample = (uint32_t)key->sample[row];
-    for (int64_t c = 0; c < cols;) {
-        uint64_t e = first + (uint64_t)c;
-        Philox block = philox(key->seed, (uint32_t)(e / 4), key->place, sample, key->step);
-        float normal[4];
-        rng_normal_pair(block.word[0], block.word[1], &normal[0], &normal[1]);
-        rng_normal_pair(block.word[2], block.word[3], &normal[2], &normal[3]);
-        for (uint64_t i = e % 4; i < 4 && c < cols; i++, c++) y[c] = x[c] + a->sigma * normal[i];
-    }
-}
-
-bool cpu_noise(Device *dev, const NoiseArgs *a, Error *err) {
-    (void)dev, (void)err;
-#pragma omp parallel for schedule(static) if (a->x.rows * a->x.cols > PARALLEL_FROM / 16)
-    for (int64_t r = 0; r < a->x.rows; r++) row_noise(row_of(a->y, r), row_of(a->x, r), a->x.cols, a, r);
     return true;
 }
 

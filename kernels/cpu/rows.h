@@ -63,9 +63,7 @@ void rows_finish(float *y, int64_t ld, int64_t rows, int64_t cols, const float *
 /* sum[c] += Σ_r x[r, c], in the same order for any number of threads. */
 void rows_sum_columns(Tensor x, float *sum);
 
-/* row `position` of cols elements under dropout: y = x ⊙ kept / (1 - p). y may be x. */
-void row_dropout(float *y, const float *x, int64_t cols, const Dropout *d, int64_t row);
-/* The whole of x; y may be x. */
+/* y = dropout(x); y may be x. */
 void rows_dropout(Tensor y, Tensor x, const Dropout *d);
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef SEMOLLM_KERNELS_CPU_VEC_H
 #define SEMOLLM_KERNELS_CPU_VEC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -39,6 +40,43 @@ static inline float vec_exp(float x) {
     float power;
     memcpy(&power, &bits, sizeof power);
     return x < -87.3f ? 0.0f : p * power;
+}
+
+/* ln x within 2 ulp or 1e-7 for normal x > 0. */
+static inline float vec_log(float x) {
+    uint32_t bits, half;
+    memcpy(&bits, &x, sizeof bits);
+    half = (bits & 0x7fffffu) | 0x3f000000u; /* the mantissa, in [0.5, 1) */
+    float m, exponent = (float)((int32_t)(bits >> 23) - 126);
+    memcpy(&m, &half, sizeof m);
+    bool low = m < 0.70710678f;
+    exponent = low ? exponent - 1.0f : exponent;
+    m = low ? m + m - 1.0f : m - 1.0f;
+    float z = m * m, p = 7.0376836292e-2f;
+    p = p * m + -1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m + -1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m + -1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m + -2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    p = p * m * z + exponent * -2.12194440e-4f - 0.5f * z;
+    return m + p + exponent * 0.693359375f;
+}
+
+/* Sine and cosine of `turns` · 2π for turns in [0, 1], within 1.5e-7. */
+static inline void vec_sincos_turn(float turns, float *sine, float *cosine) {
+    float shifted = turns * 4.0f + 12582912.0f, quarter = shifted - 12582912.0f;
+    float r = (turns * 4.0f - quarter) * 1.57079633f, z = r * r;
+    float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z + -1.6666654611e-1f) * z * r + r;
+    float c =
+        ((2.443315711809948e-5f * z + -1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+    uint32_t quadrant;
+    memcpy(&quadrant, &shifted, sizeof quadrant);
+    float along = quadrant & 1u ? c : s, across = quadrant & 1u ? s : c;
+    *sine = quadrant & 2u ? -along : along;
+    *cosine = (quadrant + 1u) & 2u ? -across : across;
 }
 
 /* erf within 4e-7: x·P(x²)/Q(x²), fitted to 2e-9 for |x| <= 3.9, constant beyond. */

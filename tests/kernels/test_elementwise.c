@@ -28,6 +28,20 @@ static void test_functions(void **state) {
     assert_true(erf_error < 4e-7);
     assert_true(gelu_error < 2.5e-7);
     assert_true(slope_error < 5e-7);
+    double log_error = 0.0, turn_error = 0.0;
+    for (float x = 1e-8f; x < 1e8f; x *= 1.00001f) {
+        double want = log((double)x);
+        log_error = fmax(log_error, fabs((double)vec_log(x) - want) / (1.0 + fabs(want)));
+    }
+    for (float u = 0.0f; u <= 1.0f; u += 0.0000131f) {
+        float sine, cosine;
+        vec_sincos_turn(u, &sine, &cosine);
+        double angle = 2.0 * 3.14159265358979323846 * (double)u;
+        turn_error = fmax(turn_error, fmax(fabs((double)sine - sin(angle)), fabs((double)cosine - cos(angle))));
+    }
+    print_message("vec_log: %.2g, vec_sincos_turn: %.2g\n", log_error, turn_error);
+    assert_true(log_error < 1.2e-7);
+    assert_true(turn_error < 1.5e-7);
     assert_true(vec_exp(0.0f) == 1.0f);
     assert_true(vec_exp(-INFINITY) == 0.0f);
     assert_true(vec_exp(-1000.0f) == 0.0f);
