@@ -67,6 +67,7 @@ bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, Error *
     bool ok = cache->first && cache->features && cache->prosody;
     for (size_t i = 0; ok && i < examples->count; i++)
         cache->first[i + 1] = cache->first[i] + speech_llm_frames(run->model, examples->items[i].samples);
+    if (ok && examples->count == 0) return true;
     Feed feed = {0};
     ok = ok && feed_open(&feed, run, examples, NULL, NULL, err) && fill(cache, run, examples, &feed, err);
     feed_close(&feed);

@@ -153,6 +153,67 @@ static void test_early_stop(void **state) {
     assert_int_equal(read_losses("early", losses, 64), 4);
 }
 
+/* ---- what a run folder gives ---- */
+
+static void assert_opens(const char *folder, const char *checkpoint, const char *loaded) {
+    Error err = {0};
+    RunOptions options = {.model = true, .data = true, .checkpoint = checkpoint};
+    Run *run = run_open(folder, &options, &err);
+    if (!loaded) {
+        assert_null(run);
+        assert_non_null(strstr(err.text, checkpoint));
+        return;
+    }
+    assert_ok(run != NULL, &err);
+    assert_true(loaded[0] ? run->checkpoint && strstr(run->checkpoint, loaded) : !run->checkpoint);
+    assert_int_equal(run->class_count, 2);
+    assert_string_equal(run->classes[0], "happy");
+    assert_int_equal(run->test.count, CLIPS / 4);
+    LoaderOptions loading = run_loader_options(run, &run->test);
+    Loader *loader = loader_open(run->shards, &loading, &err);
+    assert_ok(loader && loader_start(loader, run->test.items, run->test.count, &err), &err);
+    Batch batch = {0};
+    for (size_t i = 0; i < run->test.count; i++) {
+        Sample sample;
+        assert_ok(loader_next(loader, &sample, &err), &err);
+        Clip clip = clip_of(run, &sample);
+        assert_ok(batch_add(&batch, run, &clip, NULL, &err), &err);
+        sample_free(&sample);
+    }
+    SpeechBatch view = batch_view(&batch);
+    assert_int_equal(view.count, CLIPS / 4);
+    assert_null(view.labels);
+    assert_non_null(view.wave);
+    assert_non_null(view.prosody);
+    batch_free(&batch);
+    loader_close(loader);
+    run_close(run);
+}
+
+static void test_run_folder(void **state) {
+    (void)state;
+    Error err = {0};
+    assert_ok(train_with("opened", &PLAIN, &err,
+                         SETS("train.epochs=0", "train.steps=6", "train.checkpoint_every=2", "train.keep=9")),
+              &err);
+    char *folder = test_path("opened"), *missing = test_path("nothing");
+    assert_opens(folder, NULL, "best");
+    assert_opens(folder, "best", "best");
+    assert_opens(folder, "last", "step-6");
+    assert_opens(folder, "step-4", "step-4");
+    assert_opens(folder, "none", "");
+    assert_opens(folder, "step-3", NULL);
+    assert_opens(folder, "elsewhere", NULL);
+    RunOptions options = {.model = false};
+    Error no_run = {0}, no_file = {0};
+    assert_ok(folder_make(missing, &err), &err);
+    assert_null(run_open(missing, &options, &no_run));
+    assert_non_null(strstr(no_run.text, "no run"));
+    assert_null(run_open("/nonexistent", &options, &no_file));
+    free(folder);
+    free(missing);
+}
+
 /* ---- overlong clips ---- */
 
 static void test_overlong(void **state) {
@@ -420,6 +481,7 @@ int main(void) {
         cmocka_unit_test(test_loss_falls),
         cmocka_unit_test(test_keep),
         cmocka_unit_test(test_early_stop),
+        cmocka_unit_test(test_run_folder),
         cmocka_unit_test(test_overlong),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_speaker_overlap),
