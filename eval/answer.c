@@ -26,14 +26,6 @@ int32_t *stop_ids(const Run *run, int *count, Error *err) {
     return ids;
 }
 
-static bool plan_for(Run *run, const Batch *batch, SpeechLimits *planned, Error *err) {
-    SpeechLimits limits = batch_limits(batch);
-    if (limits.clips <= planned->clips && limits.samples <= planned->samples && limits.tokens <= planned->tokens)
-        return true;
-    limits_raise(planned, &limits);
-    return speech_llm_plan(run->model, planned, false, NULL, true, err);
-}
-
 bool batch_answer(Run *run, const Batch *batch, const GenerateOptions *options, char **texts, bool *stopped,
                   Error *err) {
     Generated *made = memory_new((size_t)batch->count, sizeof *made, err);
@@ -121,7 +113,6 @@ typedef struct Work {
     int channels;
     Ranking ranking;
     Batch batch;
-    SpeechLimits planned;
     FILE *journal;
 } Work;
 
@@ -146,8 +137,7 @@ static bool answer_batch(Work *work, const uint32_t *at, int count, Error *err) 
     bool *stopped = memory_new((size_t)count, sizeof *stopped, err), ok = fresh && texts && stopped;
     batch_clear(&work->batch);
     for (int i = 0; ok && i < count; i++) ok = add_clip(work, at[i], err);
-    ok = ok && plan_for(work->run, &work->batch, &work->planned, err) &&
-         batch_answer(work->run, &work->batch, &work->generate, texts, stopped, err);
+    ok = ok && batch_answer(work->run, &work->batch, &work->generate, texts, stopped, err);
     if (ok && work->options->rank) ok = rank_batch(work->run, &work->batch, &work->ranking, fresh, err);
     for (int i = 0; ok && i < count; i++) {
         Answer *answer = &work->answers->items[at[i]];

@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "eval/commands.h"
@@ -5,8 +6,8 @@
 
 typedef struct EvalArguments {
     const char *run, *out, *checkpoint, *split, *control, *shards;
-    Texts set;
-    int64_t max_new, beams, clips, limit, seed;
+    Texts set, require;
+    int64_t max_new, beams, clips, limit, seed, examples;
     double temperature, top_p, repetition_penalty;
     bool rank;
 } EvalArguments;
@@ -61,6 +62,45 @@ static AnswerOptions answer_options(const EvalArguments *a, Control control) {
     return options;
 }
 
+/* The UA of an aspect, by name; null where the report has none. */
+static const Scores *find_scores(const Report *report, const char *name, size_t length) {
+    if (length == 7 && !strncmp(name, "emotion", length)) return &report->emotion;
+    for (int i = 0; i < report->cue_count; i++) {
+        const char *cue = PART_NAMES[report->cues[i].part];
+        if (strlen(cue) == length && !strncmp(cue, name, length)) return &report->cues[i].scores;
+    }
+    return NULL;
+}
+
+static bool check_chance(const Scores *scores, Error *err) {
+    int present = 0;
+    for (int c = 0; c < scores->class_count; c++) present += scores->count[c] > 0;
+    double chance = 1.0 / present;
+    Interval interval = scores->ua_interval;
+    if (chance >= interval.low && chance <= interval.high) return true;
+    return fail(err, "chance, %.3f, lies outside the emotion UA's 95 %% interval [%.3f, %.3f]", chance, interval.low,
+                interval.high);
+}
+
+static bool check_required(const Report *report, const Texts *require, Error *err) {
+    for (int i = 0; i < require->count; i++) {
+        const char *wanted = require->items[i], *equals = strchr(wanted, '=');
+        if (!strcmp(wanted, "chance")) {
+            if (!check_chance(&report->emotion, err)) return false;
+            continue;
+        }
+        const Scores *scores = equals ? find_scores(report, wanted, (size_t)(equals - wanted)) : NULL;
+        char *end = NULL;
+        double least = equals ? strtod(equals + 1, &end) : 0;
+        if (!scores || end == equals + 1 || *end)
+            return fail_usage(
+                err, "eval: --require wants chance or an aspect and its least UA (emotion=0.85), found \"%s\"", wanted);
+        if (scores->ua < least)
+            return fail(err, "UA of %.*s is %.3f, required is %.3f", (int)(equals - wanted), wanted, scores->ua, least);
+    }
+    return true;
+}
+
 static bool report_run(Run *run, const EvalArguments *a, const AnswerOptions *options, const Answers *answers,
                        Error *err) {
     Report report;
@@ -74,6 +114,8 @@ static bool report_run(Run *run, const EvalArguments *a, const AnswerOptions *op
                     options->control ? ", control: " : "", options->control ? CONTROL_NAMES[options->control] : "");
     bool ok = settings && title && report_write(run, answers, &report, settings, a->out, err);
     if (ok) report_print(run, &report, title, stdout);
+    if (ok) report_examples(run, answers, a->examples, stdout);
+    ok = ok && check_required(&report, &a->require, err);
     json_decref(settings);
     free(title);
     return ok;
@@ -117,6 +159,9 @@ bool command_eval(int argc, char **argv, Error *err) {
          "best, last, step-N or a folder (default: best, else last)"},
         {"control", 0, OPTION_TEXT, &a.control, "NAME", "noise, permute or untrained: must fall to chance"},
         {"rank", 0, OPTION_FLAG, &a.rank, NULL, "take the class of highest likelihood for the emotion"},
+        {"require", 0, OPTION_TEXTS, &a.require, "ASPECT=UA",
+         "fail below this UA (emotion=0.85); \"chance\": fail unless chance lies in its interval"},
+        {"examples", 0, OPTION_INT, &a.examples, "N", "print N clips: measured cues beside the generated text"},
         {"limit", 0, OPTION_INT, &a.limit, "N", "only the first N clips"},
         {"clips", 0, OPTION_INT, &a.clips, "N", "clips answered together (default 16)"},
         {"max-new", 0, OPTION_INT, &a.max_new, "N", "longest answer in tokens (default 160)"},
@@ -140,11 +185,13 @@ bool command_eval(int argc, char **argv, Error *err) {
     bool help;
     if (!options_parse(&usage, argc, argv, &arguments, &help, err)) {
         texts_free(&a.set);
+        texts_free(&a.require);
         return false;
     }
     if (!help) a.run = arguments.items[0];
     bool ok = help || evaluate(&a, err);
     texts_free(&arguments);
     texts_free(&a.set);
+    texts_free(&a.require);
     return ok;
 }

@@ -43,9 +43,8 @@ static bool answer_recording(Run *run, const Recording *recording, const Generat
     Clip clip = clip_of(run, &recording->sample);
     batch_clear(&batch);
     bool ok = batch_add(&batch, run, &clip, NULL, err);
-    SpeechLimits limits = ok ? batch_limits(&batch) : (SpeechLimits){0};
-    ok = ok && speech_llm_plan(run->model, &limits, false, NULL, true, err) &&
-         batch_answer(run, &batch, options, &text, &stopped, err) && answer_settle(run, answer, text, stopped, err);
+    ok = ok && batch_answer(run, &batch, options, &text, &stopped, err) &&
+         answer_settle(run, answer, text, stopped, err);
     batch_free(&batch);
     return ok;
 }
@@ -67,7 +66,8 @@ static void print_cue(const Run *run, const Recording *recording, const Answer *
         if (isnan(value))
             printf(" measured: does not exist");
         else
-            printf(" measured: %s (%.1f %s)", measured ? measured : "-", value, SOURCES[i].unit);
+            printf(" measured: %s%s (%.1f %s)", measured ? measured : "-",
+                   part == PART_PITCH && measured ? " among women and men" : "", value, SOURCES[i].unit);
     }
     printf("\n");
 }

@@ -107,6 +107,21 @@ void report_print(const Run *run, const Report *report, const char *title, FILE 
     print_confusion(&report->emotion, (const char *const *)run->classes, out);
 }
 
+void report_examples(const Run *run, const Answers *answers, int64_t count, FILE *out) {
+    for (int64_t e = 0; e < count && e < (int64_t)answers->count; e++) {
+        const Answer *answer = &answers->items[(2 * e + 1) * (int64_t)answers->count / (2 * count)];
+        const Utterance *utterance = shards_utterance(run->shards, answer->index);
+        fprintf(out, "\n%s\n  measured:  emotion: %s", utterance->id, run->classes[answer->truth]);
+        for (int p = 0; p < run->response.part_count; p++) {
+            Part part = run->response.parts[p];
+            if (part != PART_GENDER && !is_level(part)) continue;
+            const char *measured = measured_cue(run, utterance, part);
+            fprintf(out, ", %s: %s", PART_NAMES[part], measured ? measured : "-");
+        }
+        fprintf(out, "\n  generated: %s\n", answer->text);
+    }
+}
+
 static json_t *scores_json(const Scores *s, const char *const *names) {
     json_t *recall = json_object(), *confusion = json_object();
     for (int t = 0; t < s->class_count; t++) {
