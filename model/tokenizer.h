@@ -28,11 +28,22 @@ typedef struct TextPiece {
  * added that the text does not hold. */
 bool tokenizer_encode(const Tokenizer *tokenizer, const TextPiece *pieces, size_t count, Ids *ids, Error *err);
 
-/* Text of the ids, as tokenizers' decode; malformed UTF-8 becomes U+FFFD as there. */
+/* The same for text that goes on after other text: what tokenizers put before a text (SentencePiece's ▁)
+ * is left away, so that a prompt and its answer, tokenized apart, give the ids they have together. */
+bool tokenizer_encode_continued(const Tokenizer *tokenizer, const TextPiece *pieces, size_t count, Ids *ids,
+                                Error *err);
+
+/* Text of the ids, as tokenizers' decode; malformed UTF-8 becomes U+FFFD as there. Ids beyond the
+ * vocabulary show nothing. */
 char *tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, Error *err);
+
+/* The same, added to `text`, null characters included. */
+bool tokenizer_decode_text(const Tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, Text *text,
+                           Error *err);
 
 int32_t tokenizer_id(const Tokenizer *tokenizer, const char *token); /* -1: no such token */
 int32_t tokenizer_size(const Tokenizer *tokenizer);                  /* highest id + 1 */
+int32_t tokenizer_eos(const Tokenizer *tokenizer);                   /* of tokenizer_config.json; -1: not known */
 
 void ids_free(Ids *ids);
 

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "model/tokenizer_internal.h"
-#include "model/unicode.h"
 
 /* Tokens in turn, each a span of one text. */
 typedef struct Tokens {
@@ -43,7 +42,7 @@ static void add_lossy(Text *out, const char *bytes, size_t length) {
 static void add_token_bytes(Text *out, const char *text, size_t length) {
     size_t mark = out->length, used;
     for (size_t at = 0; at < length; at += used) {
-        int byte = character_byte(utf8_next(text + at, length - at, &used));
+        int byte = byte_level_byte(utf8_next(text + at, length - at, &used));
         if (byte < 0) {
             out->length = mark;
             text_add(out, text, length);
@@ -64,32 +63,35 @@ static bool decode_bytes(const Tokens *in, Tokens *out, Error *err) {
     return ok && end_token(out, err);
 }
 
-static void add_replaced(Text *out, const char *text, size_t length, const char *from, const char *to) {
-    size_t size = strlen(from);
-    for (size_t at = 0; at < length;) {
-        if (at + size <= length && !memcmp(text + at, from, size)) {
-            text_add_string(out, to);
-            at += size;
-        } else {
-            text_add(out, text + at++, 1);
-        }
-    }
-}
-
-static void add_stripped(Text *out, const char *text, size_t length, const DecoderStep *step) {
-    size_t size = strlen(step->from), start = 0, end = length;
-    for (int64_t i = 0; i < step->start && start + size <= end && !memcmp(text + start, step->from, size); i++)
+/* A token without leading and trailing characters of the step's kind, `start` and `stop` of them at most. */
+static void add_stripped(Text *out, const char *text, size_t length, const Decoder *step) {
+    Text mark = {0};
+    utf8_add(&mark, step->character);
+    size_t size = mark.length, start = 0, end = length;
+    for (int64_t i = 0; i < step->start && start + size <= end && !memcmp(text + start, mark.data, size); i++)
         start += size;
-    for (int64_t i = 0; i < step->stop && end >= start + size && !memcmp(text + end - size, step->from, size); i++)
+    for (int64_t i = 0; i < step->stop && end >= start + size && !memcmp(text + end - size, mark.data, size); i++)
         end -= size;
     text_add(out, text + start, end - start);
+    text_free(&mark);
+}
+
+/* Metaspace: the replacement becomes a space, or nothing in the first token where one was prepended. */
+static void add_spaced(Text *out, const char *text, size_t length, const Decoder *step, bool drop) {
+    size_t used;
+    for (size_t at = 0; at < length; at += used) {
+        if (utf8_next(text + at, length - at, &used) != step->character)
+            text_add(out, text + at, used);
+        else if (!drop)
+            text_add(out, " ", 1);
+    }
 }
 
 /* The byte of a token <0xNN>, or -1. */
 static int fallback_byte(const char *text, size_t length) {
     static const char HEX[] = "0123456789ABCDEFabcdef";
     if (length != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>') return -1;
-    if (!strchr(HEX, text[3]) || !strchr(HEX, text[4])) return -1;
+    if (!text[3] || !strchr(HEX, text[3]) || !text[4] || !strchr(HEX, text[4])) return -1;
     char digits[3] = {text[3], text[4], 0};
     return (int)strtol(digits, NULL, 16);
 }
@@ -127,61 +129,83 @@ static bool decode_fallback(const Tokens *in, Tokens *out, Error *err) {
     return ok;
 }
 
-static bool decode_step(const DecoderStep *step, const Tokens *in, Tokens *out, Error *err) {
-    if (step->kind == DECODE_BYTES) return decode_bytes(in, out, err);
-    if (step->kind == DECODE_BYTE_FALLBACK) return decode_fallback(in, out, err);
-    bool ok = true;
-    for (size_t i = 0; ok && i < in->count; i++) {
-        const char *text = in->text.data + start_of(in, i);
-        size_t length = in->ends[i] - start_of(in, i);
-        switch (step->kind) {
-        case DECODE_REPLACE:
-            add_replaced(&out->text, text, length, step->from, step->to);
-            break;
-        case DECODE_STRIP:
-            add_stripped(&out->text, text, length, step);
-            break;
-        case DECODE_METASPACE:
-            add_replaced(&out->text, text, length, step->from, i == 0 && !step->keep_first ? "" : " ");
-            break;
-        default:
-            text_add(&out->text, text, length);
-            break;
-        }
-        if (step->kind != DECODE_FUSE) ok = end_token(out, err);
+static bool decode_token(const Decoder *step, const char *text, size_t length, bool first, Text *out, Error *err) {
+    switch (step->kind) {
+    case DECODER_REPLACE:
+        return pattern_replace(step->pattern, step->content, text, length, out, err);
+    case DECODER_STRIP:
+        add_stripped(out, text, length, step);
+        return true;
+    case DECODER_METASPACE:
+        add_spaced(out, text, length, step, first && step->drop_first);
+        return true;
+    default:
+        text_add(out, text, length);
+        return true;
     }
-    return ok && (step->kind != DECODE_FUSE || end_token(out, err));
 }
 
-static bool is_special(const Tokenizer *tokenizer, int32_t id) {
-    for (size_t i = 0; i < tokenizer->added_count; i++)
-        if (tokenizer->added[i].id == id) return tokenizer->added[i].special;
-    return false;
+static bool decode_step(const Decoder *step, const Tokens *in, Tokens *out, Error *err) {
+    if (step->kind == DECODER_BYTE_LEVEL) return decode_bytes(in, out, err);
+    if (step->kind == DECODER_BYTE_FALLBACK) return decode_fallback(in, out, err);
+    bool fuse = step->kind == DECODER_FUSE;
+    for (size_t i = 0; i < in->count; i++) {
+        size_t start = start_of(in, i);
+        if (!decode_token(step, in->text.data + start, in->ends[i] - start, i == 0, &out->text, err)) return false;
+        if (!fuse && !end_token(out, err)) return false;
+    }
+    return !fuse || end_token(out, err);
 }
 
+/* What a token shows: an added one as the normalizer left it, as that is what the decoder undoes. */
+static const char *shown(const Tokenizer *tokenizer, int32_t id, size_t *length) {
+    const AddedToken *added = tokenizer->added_by_id[id];
+    if (added) {
+        *length = added->form_length;
+        return added->form;
+    }
+    if ((size_t)id >= tokenizer->bpe.item_count) return NULL;
+    *length = tokenizer->bpe.items[id].length;
+    return tokenizer->bpe.items[id].text;
+}
+
+/* Ids that stand for nothing (a model may have more rows than its tokenizer has tokens) show nothing. */
 static bool collect(const Tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, Tokens *tokens,
                     Error *err) {
+    text_add(&tokens->text, "", 0);
     for (size_t i = 0; i < count; i++) {
-        int32_t id = ids[i];
-        if (id < 0 || id >= tokenizer->size || !tokenizer->tokens[id]) continue; /* as tokenizers passes over them */
-        if (skip_special && is_special(tokenizer, id)) continue;
-        if (tokenizer->decoder_count == 0 && tokens->count > 0) text_add_string(&tokens->text, " ");
-        text_add_string(&tokens->text, tokenizer->tokens[id]);
+        size_t length = 0;
+        if (ids[i] < 0) return fail(err, "a token id must not be negative, found %d", ids[i]);
+        const char *text = ids[i] < tokenizer->size ? shown(tokenizer, ids[i], &length) : NULL;
+        if (!text || (skip_special && tokenizer->added_by_id[ids[i]] && tokenizer->added_by_id[ids[i]]->skipped))
+            continue;
+        if (!tokenizer->has_decoder && tokens->count > 0) text_add(&tokens->text, " ", 1);
+        text_add(&tokens->text, text, length);
         if (!end_token(tokens, err)) return false;
     }
     return true;
 }
 
-char *tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, Error *err) {
+bool tokenizer_decode_text(const Tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, Text *text,
+                           Error *err) {
     Tokens tokens = {0};
-    bool ok = collect(tokenizer, ids, count, skip_special, &tokens, err);
-    for (int s = 0; ok && s < tokenizer->decoder_count; s++) {
+    bool done = collect(tokenizer, ids, count, skip_special, &tokens, err);
+    for (size_t i = 0; done && i < tokenizer->decoder_count; i++) {
         Tokens next = {0};
-        ok = decode_step(&tokenizer->decoder[s], &tokens, &next, err);
+        text_add(&next.text, "", 0);
+        done = decode_step(&tokenizer->decoders[i], &tokens, &next, err);
         tokens_free(&tokens);
         tokens = next;
     }
-    char *text = ok ? text_finish(&tokens.text, err) : NULL;
+    if (done) text_add(text, tokens.text.data, tokens.text.length);
+    if (done && text->failed) done = fail(err, "out of memory while decoding");
     tokens_free(&tokens);
-    return text;
+    return done;
+}
+
+char *tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, Error *err) {
+    Text text = {0};
+    if (tokenizer_decode_text(tokenizer, ids, count, skip_special, &text, err)) return text_finish(&text, err);
+    text_free(&text);
+    return NULL;
 }

@@ -1,394 +1,185 @@
-/* tokenizer.json into a Tokenizer. What it does not understand it refuses by name. */
+/* model and added_tokens of tokenizer.json. */
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "model/tokenizer_internal.h"
 
-/* GPT-2's pattern, which the ByteLevel pre-tokenizer splits by. */
-static const char GPT2_PATTERN[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+enum { ID_LIMIT = 1 << 22, TOKEN_LIMIT = 1 << 16 };
 
-static size_t table_size(size_t count) {
-    size_t slots = 16;
-    while (slots < 2 * count) slots *= 2;
-    return slots;
+static const json_t *object_member(const json_t *object, const char *key, const char *where, Error *err) {
+    const json_t *member = json_object_get(object, key);
+    if (json_is_object(member)) return member;
+    fail(err, "%s: expected an object \"%s\"", where, key);
+    return NULL;
 }
 
-static size_t token_slot(const Tokenizer *tokenizer, const char *token, size_t length) {
-    size_t mask = tokenizer->slot_count - 1, at = (size_t)XXH3_64bits(token, length) & mask;
-    for (; tokenizer->slots[at] >= 0; at = (at + 1) & mask) {
-        const char *held = tokenizer->tokens[tokenizer->slots[at]];
-        if (strlen(held) == length && !memcmp(held, token, length)) break;
-    }
-    return at;
-}
-
-int32_t tokenizer_find(const Tokenizer *tokenizer, const char *token, size_t length) {
-    return tokenizer->slots[token_slot(tokenizer, token, length)];
-}
-
-static size_t merge_slot(const Tokenizer *tokenizer, int32_t left, int32_t right) {
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t mask = tokenizer->merge_slots - 1, at = (size_t)XXH3_64bits(&key, sizeof key) & mask;
-    while (tokenizer->merges[at].rank >= 0 &&
-           (tokenizer->merges[at].left != left || tokenizer->merges[at].right != right))
-        at = (at + 1) & mask;
-    return at;
-}
-
-const Merge *tokenizer_find_merge(const Tokenizer *tokenizer, int32_t left, int32_t right) {
-    const Merge *merge = &tokenizer->merges[merge_slot(tokenizer, left, right)];
-    return merge->rank < 0 ? NULL : merge;
-}
-
-/* ---- vocabulary ---- */
-
-static bool has_nul(const json_t *string) { return strlen(json_string_value(string)) != json_string_length(string); }
-
-static bool put_token(Tokenizer *tokenizer, const char *text, int32_t id, Error *err) {
-    size_t slot = token_slot(tokenizer, text, strlen(text));
-    if (tokenizer->slots[slot] == id) return true; /* an added token that is in the vocabulary as well */
-    if (tokenizer->slots[slot] >= 0)
-        return fail(err, "%s: the token \"%s\" has two ids, %d and %d", tokenizer->path, text, tokenizer->slots[slot],
-                    id);
-    if (tokenizer->tokens[id])
-        return fail(err, "%s: the id %d has two tokens, \"%s\" and \"%s\"", tokenizer->path, id, tokenizer->tokens[id],
-                    text);
-    tokenizer->tokens[id] = text_copy(text, err);
-    if (!tokenizer->tokens[id]) return false;
-    tokenizer->slots[slot] = id;
-    return true;
-}
-
-static bool id_of(const Tokenizer *tokenizer, const json_t *value, const char *token, int32_t *id, Error *err) {
-    json_int_t number = json_is_integer(value) ? json_integer_value(value) : -1;
-    if (number < 0 || number >= TOKEN_ID_MAX)
-        return fail(err, "%s: the token \"%s\" must have an id between 0 and %d", tokenizer->path, token,
-                    TOKEN_ID_MAX - 1);
-    *id = (int32_t)number;
-    return true;
-}
-
-/* Highest id + 1 and the number of tokens of vocabulary and added tokens. */
-static bool measure(Tokenizer *tokenizer, json_t *vocab, const json_t *added, size_t *count, Error *err) {
-    const char *token;
-    json_t *value;
-    size_t i;
-    int32_t id = 0;
-    *count = json_object_size(vocab) + json_array_size(added);
-    json_object_foreach(vocab, token, value) {
-        if (!id_of(tokenizer, value, token, &id, err)) return false;
-        if (id >= tokenizer->size) tokenizer->size = id + 1;
-    }
-    json_array_foreach(added, i, value) {
-        const char *content = NULL;
-        if (!json_is_object(value)) return fail(err, "%s: added_tokens[%zu] must be an object", tokenizer->path, i);
-        if (!json_get_string(value, "content", &content, tokenizer->path, err)) return false;
-        if (!id_of(tokenizer, json_object_get(value, "id"), content, &id, err)) return false;
-        if (!content[0]) return fail(err, "%s: added_tokens[%zu] is empty", tokenizer->path, i);
-        if (id >= tokenizer->size) tokenizer->size = id + 1;
-    }
-    /* Ids may have gaps, but a table of mostly gaps is a damaged file's. */
-    if ((size_t)tokenizer->size > 8 * *count + 65536)
-        return fail(err, "%s: ids go up to %d for %zu tokens", tokenizer->path, tokenizer->size - 1, *count);
-    return true;
-}
-
-static bool load_vocabulary(Tokenizer *tokenizer, json_t *vocab, const json_t *added, Error *err) {
-    size_t count, i;
-    if (!measure(tokenizer, vocab, added, &count, err)) return false;
-    tokenizer->slot_count = table_size(count);
-    tokenizer->tokens = memory_new((size_t)tokenizer->size, sizeof *tokenizer->tokens, err);
-    tokenizer->slots = memory_new(tokenizer->slot_count, sizeof *tokenizer->slots, err);
-    if (!tokenizer->tokens || !tokenizer->slots) return false;
-    memset(tokenizer->slots, 0xff, tokenizer->slot_count * sizeof *tokenizer->slots);
-    const char *token;
-    json_t *value;
-    json_object_foreach(vocab, token,
-                        value) if (!put_token(tokenizer, token, (int32_t)json_integer_value(value), err)) return false;
-    json_array_foreach(added, i, value) {
-        const char *content = json_string_value(json_object_get(value, "content"));
-        if (!put_token(tokenizer, content, (int32_t)json_integer_value(json_object_get(value, "id")), err))
-            return false;
-    }
-    for (int b = 0; b < 256; b++) {
-        char name[8];
-        int length = snprintf(name, sizeof name, "<0x%02X>", (unsigned)b);
-        tokenizer->byte_ids[b] = tokenizer_find(tokenizer, name, (size_t)length);
+static bool load_vocab(Bpe *bpe, json_t *vocab, Error *err) {
+    const char *text;
+    json_t *id;
+    json_object_foreach(vocab, text, id) {
+        json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
+        if (value < 0 || value >= ID_LIMIT)
+            return fail(err, "model.vocab: the id of \"%.60s\" must be an integer from 0 to %d", text, ID_LIMIT - 1);
+        if (strlen(text) > TOKEN_LIMIT) return fail(err, "model.vocab: a token of %zu bytes is too long", strlen(text));
+        if (!bpe_add(bpe, text, value, err)) return false;
     }
     return true;
 }
 
-/* A merge as "a b" or ["a", "b"]. */
-static bool merge_parts(const json_t *entry, const char **left, size_t *left_length, const char **right) {
-    if (json_is_string(entry) && !has_nul(entry)) {
-        *left = json_string_value(entry);
-        const char *space = strchr(*left, ' ');
-        if (!space || strchr(space + 1, ' ')) return false;
-        *left_length = (size_t)(space - *left);
-        *right = space + 1;
-    } else if (json_array_size(entry) == 2 && json_is_string(json_array_get(entry, 0)) &&
-               json_is_string(json_array_get(entry, 1))) {
-        *left = json_string_value(json_array_get(entry, 0));
-        *left_length = strlen(*left);
-        *right = json_string_value(json_array_get(entry, 1));
-    } else {
-        return false;
-    }
-    return *left_length > 0 && **right;
+/* "left right" */
+static bool load_merge_text(Bpe *bpe, const char *text, uint32_t rank, Error *err) {
+    const char *space = strchr(text, ' ');
+    if (!space || strchr(space + 1, ' '))
+        return fail(err, "model.merges[%u]: expected two tokens with a space between, found \"%.60s\"", rank, text);
+    return bpe_add_merge(bpe, text, (size_t)(space - text), space + 1, strlen(space + 1), rank, err);
 }
 
-static bool load_merge(Tokenizer *tokenizer, const json_t *entry, int32_t rank, Text *joined, Error *err) {
-    const char *left, *right;
-    size_t left_length;
-    if (!merge_parts(entry, &left, &left_length, &right))
-        return fail(err, "%s: model.merges[%d] must be two tokens, \"a b\" or [\"a\", \"b\"]", tokenizer->path, rank);
-    joined->length = 0;
-    text_add(joined, left, left_length);
-    text_add_string(joined, right);
-    if (joined->failed) return fail(err, "out of memory while reading merges");
-    Merge merge = {tokenizer_find(tokenizer, left, left_length), tokenizer_find(tokenizer, right, strlen(right)), rank,
-                   tokenizer_find(tokenizer, joined->data, joined->length)};
-    if (merge.left < 0 || merge.right < 0 || merge.made < 0)
-        return fail(err, "%s: model.merges[%d] (\"%.*s\" with \"%s\") names a token that is not in the vocabulary",
-                    tokenizer->path, rank, (int)left_length, left, right);
-    tokenizer->merges[merge_slot(tokenizer, merge.left, merge.right)] = merge; /* of a repeated one the last counts */
+static bool load_merge(Bpe *bpe, const json_t *merge, uint32_t rank, Error *err) {
+    if (json_is_string(merge)) return load_merge_text(bpe, json_string_value(merge), rank, err);
+    const char *left = json_string_value(json_array_get(merge, 0));
+    const char *right = json_string_value(json_array_get(merge, 1));
+    if (!json_is_array(merge) || json_array_size(merge) != 2 || !left || !right)
+        return fail(err, "model.merges[%u]: expected \"left right\" or [\"left\", \"right\"]", rank);
+    return bpe_add_merge(bpe, left, strlen(left), right, strlen(right), rank, err);
+}
+
+static bool load_merges(Bpe *bpe, const json_t *merges, Error *err) {
+    uint32_t rank = 0;
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        const json_t *merge = json_array_get(merges, i);
+        bool version = json_is_string(merge) && strncmp(json_string_value(merge), "#version", 8) == 0;
+        if (!version && !load_merge(bpe, merge, rank++, err)) return false;
+    }
     return true;
 }
 
-static bool load_merges(Tokenizer *tokenizer, const json_t *merges, Error *err) {
-    if (!json_is_array(merges)) return fail(err, "%s: model.merges must be an array", tokenizer->path);
-    tokenizer->merge_slots = table_size(json_array_size(merges));
-    tokenizer->merges = memory_new(tokenizer->merge_slots, sizeof *tokenizer->merges, err);
-    if (!tokenizer->merges) return false;
-    for (size_t i = 0; i < tokenizer->merge_slots; i++) tokenizer->merges[i].rank = -1;
-    Text joined = {0};
-    bool ok = true;
-    for (size_t i = 0; ok && i < json_array_size(merges); i++)
-        ok = load_merge(tokenizer, json_array_get(merges, i), (int32_t)i, &joined, err);
-    text_free(&joined);
-    return ok;
+static bool refuse_filled(const json_t *model, const char *key, Error *err) {
+    const char *value = "";
+    if (!json_string_or(model, key, &value, "model", err)) return false;
+    return !*value || fail(err, "model.%s is \"%s\"; only tokenizers without it are supported", key, value);
 }
 
-static bool load_model(Tokenizer *tokenizer, const json_t *json, const json_t *added, Error *err) {
-    json_t *model = json_object_get(json, "model"), *vocab = json_object_get(model, "vocab");
-    const char *type = "BPE", *unknown = NULL, *prefix = "", *suffix = "", *where = tokenizer->path;
+static bool load_unknown(Bpe *bpe, const json_t *model, Error *err) {
+    const char *unknown = NULL;
+    if (!json_string_or(model, "unk_token", &unknown, "model", err)) return false;
+    if (!unknown) return true;
+    bpe->has_unknown = true;
+    bpe->unknown = bpe_id(bpe, unknown, strlen(unknown));
+    return bpe->unknown >= 0 || fail(err, "model.unk_token \"%s\" is not in model.vocab", unknown);
+}
+
+static bool check_type(const json_t *model, Error *err) {
+    const char *type = "BPE";
     double dropout = 0;
-    if (!json_is_object(model)) return fail(err, "%s: \"model\" must be an object", where);
-    if (!json_string_or(model, "type", &type, where, err)) return false;
-    if (strcmp(type, "BPE") != 0) return fail(err, "%s: a %s model; only BPE can be read", where, type);
-    if (!json_is_object(vocab) || json_object_size(vocab) == 0)
-        return fail(err, "%s: model.vocab must be an object of tokens and ids", where);
-    if (!json_string_or(model, "unk_token", &unknown, where, err) ||
-        !json_string_or(model, "continuing_subword_prefix", &prefix, where, err) ||
-        !json_string_or(model, "end_of_word_suffix", &suffix, where, err) ||
-        !json_number_or(model, "dropout", &dropout, where, err) ||
-        !json_bool_or(model, "fuse_unk", &tokenizer->fuse_unknown, where, err) ||
-        !json_bool_or(model, "byte_fallback", &tokenizer->byte_fallback, where, err) ||
-        !json_bool_or(model, "ignore_merges", &tokenizer->ignore_merges, where, err))
-        return false;
-    if (prefix[0] || suffix[0]) return fail(err, "%s: a BPE with affixes of words cannot be read", where);
-    if (dropout != 0) return fail(err, "%s: BPE dropout cannot be had", where);
-    if (!load_vocabulary(tokenizer, vocab, added, err)) return false;
-    tokenizer->unknown = unknown ? tokenizer_find(tokenizer, unknown, strlen(unknown)) : -1;
-    if (unknown && tokenizer->unknown < 0)
-        return fail(err, "%s: unk_token \"%s\" is not in the vocabulary", where, unknown);
-    return load_merges(tokenizer, json_object_get(model, "merges"), err);
+    if (!json_string_or(model, "type", &type, "model", err)) return false;
+    if (strcmp(type, "BPE") != 0) return fail(err, "model.type is \"%s\"; only \"BPE\" is supported", type);
+    if (!json_number_or(model, "dropout", &dropout, "model", err)) return false;
+    if (dropout != 0) return fail(err, "model.dropout is %g; only tokenizers without it are supported", dropout);
+    return refuse_filled(model, "continuing_subword_prefix", err) && refuse_filled(model, "end_of_word_suffix", err);
 }
 
-/* ---- normaliser, pre-tokenizer, decoder: one step or a Sequence of them ---- */
-
-typedef bool (*LoadStep)(Tokenizer *tokenizer, const json_t *step, const char *type, const char *where, Error *err);
-
-static bool load_steps(Tokenizer *tokenizer, const json_t *json, const char *list, const char *where, LoadStep load,
-                       Error *err) {
-    if (!json || json_is_null(json)) return true;
-    const char *type = NULL;
-    if (!json_get_string(json, "type", &type, where, err)) return false;
-    if (strcmp(type, "Sequence") != 0) return load(tokenizer, json, type, where, err);
-    const json_t *steps = json_object_get(json, list);
-    if (!json_is_array(steps)) return fail(err, "%s: \"%s\" must be an array", where, list);
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-        const json_t *step = json_array_get(steps, i);
-        if (!json_get_string(step, "type", &type, where, err) || !load(tokenizer, step, type, where, err)) return false;
-    }
-    return true;
-}
-
-static bool too_many(const char *where, Error *err) { return fail(err, "%s: more than %d steps", where, STEPS_MAX); }
-
-static bool copy_member(const json_t *object, const char *key, char **copy, const char *where, Error *err) {
-    const char *value;
-    return json_get_string(object, key, &value, where, err) && (*copy = text_copy(value, err)) != NULL;
-}
-
-static bool load_normalizer(Tokenizer *tokenizer, const json_t *json, const char *type, const char *where, Error *err) {
-    if (tokenizer->normalizer_count == STEPS_MAX) return too_many(where, err);
-    NormalizerStep *step = &tokenizer->normalizer[tokenizer->normalizer_count++];
-    step->kind = NORMALIZE_NFC;
-    if (!strcmp(type, "NFC")) return true;
-    if (!strcmp(type, "Prepend")) {
-        step->kind = NORMALIZE_PREPEND;
-        return copy_member(json, "prepend", &step->to, where, err);
-    }
-    if (strcmp(type, "Replace") != 0) return fail(err, "%s: a %s step cannot be had", where, type);
-    step->kind = NORMALIZE_REPLACE;
-    if (!copy_member(json_object_get(json, "pattern"), "String", &step->from, where, err) ||
-        !copy_member(json, "content", &step->to, where, err))
-        return false;
-    return step->from[0] || fail(err, "%s: Replace of nothing", where);
-}
-
-static bool load_regex_split(SplitStep *step, const json_t *json, const char *where, Error *err) {
-    const json_t *pattern = json_object_get(json, "pattern");
-    const char *text = NULL, *behavior = NULL;
-    step->kind = SPLIT_REGEX;
-    if (!json_string_or(pattern, "Regex", &text, where, err) ||
-        !json_get_string(json, "behavior", &behavior, where, err) ||
-        !json_bool_or(json, "invert", &step->invert, where, err))
-        return false;
-    step->removed = !strcmp(behavior, "Removed");
-    if (!step->removed && strcmp(behavior, "Isolated") != 0)
-        return fail(err, "%s: a split's behavior must be Isolated or Removed, found \"%s\"", where, behavior);
-    if (text) return (step->regex = regex_open(text, where, err)) != NULL;
-    if (!json_get_string(pattern, "String", &text, where, err)) return false;
-    char *escaped = regex_escape(text, err);
-    if (escaped) step->regex = regex_open(escaped, where, err);
-    free(escaped);
-    return step->regex != NULL;
-}
-
-static bool load_metaspace(const json_t *json, char **replacement, PrependScheme *scheme, bool *split,
-                           const char *where, Error *err) {
-    const char *name = NULL;
-    bool prefix = true;
-    if (!copy_member(json, "replacement", replacement, where, err) ||
-        !json_string_or(json, "prepend_scheme", &name, where, err) ||
-        !json_bool_or(json, "add_prefix_space", &prefix, where, err) || !json_bool_or(json, "split", split, where, err))
-        return false;
-    if (!(*replacement)[0]) return fail(err, "%s: Metaspace's replacement is empty", where);
-    *scheme = prefix ? PREPEND_ALWAYS : PREPEND_NEVER; /* older files have the flag alone */
-    if (name && !strcmp(name, "first"))
-        *scheme = PREPEND_FIRST;
-    else if (name && !strcmp(name, "never"))
-        *scheme = PREPEND_NEVER;
-    else if (name && !strcmp(name, "always"))
-        *scheme = PREPEND_ALWAYS;
-    else if (name)
-        return fail(err, "%s: prepend_scheme must be always, first or never, found \"%s\"", where, name);
-    return true;
-}
-
-static bool load_split(Tokenizer *tokenizer, const json_t *json, const char *type, const char *where, Error *err) {
-    if (tokenizer->split_count == STEPS_MAX) return too_many(where, err);
-    SplitStep *step = &tokenizer->splits[tokenizer->split_count++];
-    if (!strcmp(type, "Split")) return load_regex_split(step, json, where, err);
-    if (!strcmp(type, "Digits")) {
-        step->kind = SPLIT_DIGITS;
-        return json_bool_or(json, "individual_digits", &step->individual, where, err);
-    }
-    if (!strcmp(type, "Metaspace")) {
-        step->kind = SPLIT_METASPACE;
-        step->split = true;
-        return load_metaspace(json, &step->replacement, &step->scheme, &step->split, where, err);
-    }
-    if (strcmp(type, "ByteLevel") != 0) return fail(err, "%s: a %s step cannot be had", where, type);
-    bool use_regex = true;
-    step->kind = SPLIT_BYTES;
-    step->prefix_space = true;
-    if (!json_bool_or(json, "add_prefix_space", &step->prefix_space, where, err) ||
-        !json_bool_or(json, "use_regex", &use_regex, where, err))
-        return false;
-    return !use_regex || (step->regex = regex_open(GPT2_PATTERN, where, err)) != NULL;
-}
-
-static bool load_decoder(Tokenizer *tokenizer, const json_t *json, const char *type, const char *where, Error *err) {
-    if (tokenizer->decoder_count == STEPS_MAX) return too_many(where, err);
-    DecoderStep *step = &tokenizer->decoder[tokenizer->decoder_count++];
-    step->kind = DECODE_BYTES;
-    if (!strcmp(type, "ByteLevel")) return true;
-    step->kind = DECODE_BYTE_FALLBACK;
-    if (!strcmp(type, "ByteFallback")) return true;
-    step->kind = DECODE_FUSE;
-    if (!strcmp(type, "Fuse")) return true;
-    if (!strcmp(type, "Replace")) {
-        step->kind = DECODE_REPLACE;
-        return copy_member(json_object_get(json, "pattern"), "String", &step->from, where, err) &&
-               copy_member(json, "content", &step->to, where, err) &&
-               (step->from[0] || fail(err, "%s: Replace of nothing", where));
-    }
-    if (!strcmp(type, "Strip")) {
-        step->kind = DECODE_STRIP;
-        return copy_member(json, "content", &step->from, where, err) &&
-               (step->from[0] || fail(err, "%s: Strip of nothing", where)) &&
-               json_int_or(json, "start", 0, INT32_MAX, &step->start, where, err) &&
-               json_int_or(json, "stop", 0, INT32_MAX, &step->stop, where, err);
-    }
-    if (strcmp(type, "Metaspace") != 0) return fail(err, "%s: a %s step cannot be had", where, type);
-    PrependScheme scheme;
-    bool split;
-    step->kind = DECODE_METASPACE;
-    if (!load_metaspace(json, &step->from, &scheme, &split, where, err)) return false;
-    step->keep_first = scheme == PREPEND_NEVER;
-    return true;
+bool tokenizer_load_model(Tokenizer *tokenizer, const json_t *root, Error *err) {
+    Bpe *bpe = &tokenizer->bpe;
+    const json_t *model = object_member(root, "model", "tokenizer.json", err);
+    if (!model || !check_type(model, err)) return false;
+    json_t *vocab = json_object_get(model, "vocab");
+    const json_t *merges = json_object_get(model, "merges");
+    if (!json_is_object(vocab)) return fail(err, "model.vocab: expected an object of tokens and ids");
+    if (!json_is_array(merges)) return fail(err, "model.merges: expected an array");
+    if (!bpe_reserve(bpe, json_object_size(vocab), json_array_size(merges), err)) return false;
+    if (!load_vocab(bpe, vocab, err) || !load_merges(bpe, merges, err)) return false;
+    bpe_finish(bpe);
+    return json_bool_or(model, "fuse_unk", &bpe->fuse_unknown, "model", err) &&
+           json_bool_or(model, "byte_fallback", &bpe->byte_fallback, "model", err) &&
+           json_bool_or(model, "ignore_merges", &bpe->ignore_merges, "model", err) && load_unknown(bpe, model, err);
 }
 
 /* ---- added tokens ---- */
 
-static int longest_first(const void *a, const void *b) {
-    const AddedToken *x = a, *y = b;
-    return x->match_length > y->match_length ? -1 : x->match_length < y->match_length;
+static bool load_flags(AddedToken *token, const json_t *json, const char *where, Error *err) {
+    return json_get_bool(json, "special", &token->special, where, err) &&
+           json_get_bool(json, "normalized", &token->normalized, where, err) &&
+           json_get_bool(json, "lstrip", &token->lstrip, where, err) &&
+           json_get_bool(json, "rstrip", &token->rstrip, where, err) &&
+           json_get_bool(json, "single_word", &token->single_word, where, err);
 }
 
-static bool load_added_token(Tokenizer *tokenizer, const json_t *json, Error *err) {
-    AddedToken *token = &tokenizer->added[tokenizer->added_count];
-    const char *where = tokenizer->path;
-    if (!json_bool_or(json, "special", &token->special, where, err) ||
-        !json_bool_or(json, "normalized", &token->normalized, where, err) ||
-        !json_bool_or(json, "lstrip", &token->lstrip, where, err) ||
-        !json_bool_or(json, "rstrip", &token->rstrip, where, err) ||
-        !json_bool_or(json, "single_word", &token->single_word, where, err))
-        return false;
-    tokenizer->added_count++;
-    token->id = (int32_t)json_integer_value(json_object_get(json, "id"));
-    token->content = text_copy(json_string_value(json_object_get(json, "content")), err);
-    if (!token->content) return false;
-    Text match = {0};
-    if (!token->normalized)
-        text_add_string(&match, token->content);
-    else if (!tokenizer_normalize(tokenizer, token->content, strlen(token->content), &match, err)) {
-        text_free(&match);
+/* The text to look for, and with it what decoding shows. */
+static bool load_form(const Tokenizer *tokenizer, AddedToken *token, Error *err) {
+    Text form = {0};
+    bool done = true;
+    if (token->normalized)
+        done = normalize(tokenizer, token->content, strlen(token->content), false, &form, err);
+    else
+        text_add_string(&form, token->content);
+    token->form_length = form.length;
+    if (!done || !(token->form = text_finish(&form, err))) {
+        text_free(&form);
         return false;
     }
-    token->match_length = match.length;
-    token->match = text_finish(&match, err);
-    return token->match != NULL;
-}
-
-static bool load_added(Tokenizer *tokenizer, const json_t *added, Error *err) {
-    tokenizer->added = memory_new(json_array_size(added), sizeof *tokenizer->added, err);
-    if (!tokenizer->added) return false;
-    for (size_t i = 0; i < json_array_size(added); i++)
-        if (!load_added_token(tokenizer, json_array_get(added, i), err)) return false;
-    if (tokenizer->added_count)
-        qsort(tokenizer->added, tokenizer->added_count, sizeof *tokenizer->added, longest_first);
     return true;
 }
 
-bool tokenizer_load(Tokenizer *tokenizer, const json_t *json, Error *err) {
-    const json_t *added = json_object_get(json, "added_tokens");
-    if (!json_is_object(json)) return fail(err, "%s: must hold a JSON object", tokenizer->path);
-    if (added && !json_is_array(added)) return fail(err, "%s: \"added_tokens\" must be an array", tokenizer->path);
-    char *where = text_format(err, "%s: normalizer", tokenizer->path);
-    char *splits = text_format(err, "%s: pre_tokenizer", tokenizer->path);
-    char *decoder = text_format(err, "%s: decoder", tokenizer->path);
-    bool ok = where && splits && decoder && load_model(tokenizer, json, added, err) &&
-              load_steps(tokenizer, json_object_get(json, "normalizer"), "normalizers", where, load_normalizer, err) &&
-              load_steps(tokenizer, json_object_get(json, "pre_tokenizer"), "pretokenizers", splits, load_split, err) &&
-              load_steps(tokenizer, json_object_get(json, "decoder"), "decoders", decoder, load_decoder, err) &&
-              load_added(tokenizer, added, err);
-    free(where);
-    free(splits);
-    free(decoder);
-    return ok;
+/* As tokenizers does, a token keeps the id the vocabulary gives it, and others are numbered on from its
+ * end; a file whose own numbers say otherwise contradicts itself. */
+static bool check_id(const Tokenizer *tokenizer, const AddedToken *token, int32_t *next, const char *where,
+                     Error *err) {
+    int32_t known = bpe_id(&tokenizer->bpe, token->content, strlen(token->content));
+    int32_t expected = known >= 0 ? known : (*next)++;
+    if (token->id == expected) return true;
+    return fail(err, "%s: \"%s\" has id %d where the vocabulary leads to %d", where, token->content, token->id,
+                expected);
+}
+
+static bool load_added(Tokenizer *tokenizer, const json_t *json, const char *where, int32_t *next, Error *err) {
+    AddedTokens *added = &tokenizer->added;
+    const char *content;
+    int64_t id;
+    if (!json_is_object(json)) return fail(err, "%s: expected an object", where);
+    if (!json_get_string(json, "content", &content, where, err) ||
+        !json_get_int(json, "id", 0, ID_LIMIT - 1, &id, where, err))
+        return false;
+    if (!*content || strlen(content) > TOKEN_LIMIT)
+        return fail(err, "%s.content: a token of %zu bytes makes no sense", where, strlen(content));
+    if (!memory_grow(&added->items, added->count, &added->capacity, sizeof *added->items, err)) return false;
+    AddedToken *token = &added->items[added->count++];
+    *token = (AddedToken){.id = (int32_t)id};
+    if (!(token->content = text_copy(content, err)) || !load_flags(token, json, where, err)) return false;
+    return check_id(tokenizer, token, next, where, err) && load_form(tokenizer, token, err);
+}
+
+static bool is_special(const AddedTokens *added, const char *text) {
+    for (size_t i = 0; i < added->count; i++)
+        if (added->items[i].special && strcmp(added->items[i].content, text) == 0) return true;
+    return false;
+}
+
+static bool index_ids(Tokenizer *tokenizer, Error *err) {
+    AddedTokens *added = &tokenizer->added;
+    tokenizer->size = (int32_t)tokenizer->bpe.item_count;
+    for (size_t i = 0; i < added->count; i++)
+        if (added->items[i].id >= tokenizer->size) tokenizer->size = added->items[i].id + 1;
+    tokenizer->added_by_id = memory_new((size_t)tokenizer->size, sizeof *tokenizer->added_by_id, err);
+    if (!tokenizer->added_by_id) return false;
+    for (size_t i = 0; i < added->count; i++) {
+        AddedToken *token = &added->items[i];
+        token->skipped = strcmp(token->form, token->content) == 0 ? token->special : is_special(added, token->form);
+        if (tokenizer->added_by_id[token->id]) return fail(err, "added_tokens: id %d stands there twice", token->id);
+        tokenizer->added_by_id[token->id] = token;
+    }
+    return true;
+}
+
+bool tokenizer_load_added(Tokenizer *tokenizer, const json_t *root, Error *err) {
+    const json_t *tokens = json_object_get(root, "added_tokens");
+    if (tokens && !json_is_null(tokens) && !json_is_array(tokens)) return fail(err, "added_tokens: expected an array");
+    size_t known = 0;
+    for (size_t i = 0; i < tokenizer->bpe.item_count; i++) known += tokenizer->bpe.items[i].text != NULL;
+    int32_t next = (int32_t)known;
+    for (size_t i = 0; i < json_array_size(tokens); i++) {
+        char where[48];
+        snprintf(where, sizeof where, "added_tokens[%zu]", i);
+        if (!load_added(tokenizer, json_array_get(tokens, i), where, &next, err)) return false;
+    }
+    return added_index(&tokenizer->added, err) && index_ids(tokenizer, err);
 }

@@ -68,16 +68,18 @@ bool unicode_word(int32_t c) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default: return c == 0x200C || c == 0x200D || within(ENCLOSED_LETTERS, 4, c);
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default:
+        return c == 0x200C || c == 0x200D || within(ENCLOSED_LETTERS, 4, c);
     }
 }
 
 bool unicode_numeric(int32_t c) {
     if (c < 0x80) return c >= '0' && c <= '9';
     utf8proc_category_t category = utf8proc_category(c);
-    return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL ||
-           category == UTF8PROC_CATEGORY_NO || within(UNICODE_NEWER_NUMERIC, UNICODE_NEWER_NUMERIC_COUNT, c);
+    return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO ||
+           within(UNICODE_NEWER_NUMERIC, UNICODE_NEWER_NUMERIC_COUNT, c);
 }
 
 /* ---- NFC ----
@@ -86,9 +88,7 @@ bool unicode_numeric(int32_t c) {
 
 static bool inert(int32_t c) { return c >= 0x7FD && within(UNICODE_NFC_INERT, UNICODE_NFC_INERT_COUNT, c); }
 
-static int combining_class(int32_t c) {
-    return c < 0x300 || inert(c) ? 0 : utf8proc_get_property(c)->combining_class;
-}
+static int combining_class(int32_t c) { return c < 0x300 || inert(c) ? 0 : utf8proc_get_property(c)->combining_class; }
 
 static size_t decompose(const char *text, size_t length, int32_t *points, size_t room) {
     size_t count = 0, used;
