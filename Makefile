@@ -1,14 +1,19 @@
 # semollm: `make` builds build/semollm; `make demo` runs the main job; `make test` tests everything.
 
 BUILD  ?= build
-CC     ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 CFLAGS ?= -O3 -march=native
 PREFIX ?= /usr/local
 
 PACKAGES = build-essential pkg-config git libsndfile1-dev libsoxr-dev libebur128-dev libzstd-dev libarchive-dev \
   libxxhash-dev libjansson-dev libcyaml-dev libpcre2-dev libutf8proc-dev libkissfft-dev libdnnl-dev \
   ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
-PACKAGES_CI = clang libomp-dev libclang-rt-14-dev clang-format
+
+JOBS ?= $(shell nproc)
+ASAN = CFLAGS="-O1 -g -march=native" \
+  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp -MMD -MP $(SANITIZE)
@@ -53,9 +58,25 @@ $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 
 TESTS = $(patsubst %.c,$(BUILD)/%,$(wildcard $(foreach l,$(LAYERS),tests/$(l)/test_*.c)))
 
+test-programs: $(TESTS)
+
 unit: $(TESTS)
 	tests/run.sh $(TESTS)
 
+# Everything: unit tests and end-to-end scripts as built for use, then the unit tests under sanitizers.
+test: deps
+	$(MAKE) -j$(JOBS) all $(TESTS)
+	$(MAKE) unit e2e
+	$(MAKE) asan
+
+e2e: $(BUILD)/semollm $(BUILD)/tests/train/make_tiny
+	@for script in tests/e2e/*.sh; do echo "== $$script"; sh $$script $(BUILD)/semollm || exit 1; done
+
+demo: deps
+	$(MAKE) -j$(JOBS) all
+	configs/tiny/demo.sh $(BUILD)/semollm $(BUILD)/demo
+
+# Installs what is missing of PACKAGES, asking for sudo where needed.
 deps:
 	@missing=; for p in $(PACKAGES) $(EXTRA_PACKAGES); do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
@@ -65,8 +86,11 @@ deps:
 	    apt-get install -qy --no-install-recommends $$missing; fi
 
 asan:
-	$(MAKE) BUILD=$(BUILD)-asan CFLAGS="-O1 -g -march=native" \
-	  SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" unit
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-asan $(ASAN) test-programs
+	$(MAKE) BUILD=$(BUILD)-asan $(ASAN) unit
+
+bench:
+	tests/bench/peer.sh
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
@@ -80,6 +104,6 @@ clean:
 install: all
 	install -D $(BUILD)/semollm $(DESTDIR)$(PREFIX)/bin/semollm
 
-.PHONY: all unit deps asan format lint clean install
+.PHONY: all test unit e2e demo test-programs deps asan bench format lint clean install
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
