@@ -115,19 +115,25 @@ static bool resume(Trainer *trainer, const char *folder, Error *err) {
     return true;
 }
 
-static bool begin_or_resume(Trainer *trainer, Error *err) {
-    Run *run = trainer->run;
-    trainer->state = (TrainState){.best_loss = NAN, .shards_hash = shards_hash(run->shards)};
-    if (!hash_config(run->config, &trainer->state.config_hash, err)) return false;
+/* Asked before the encoder runs over everything, which may take long. */
+static bool check_folder(const Trainer *trainer, Error *err) {
+    const Run *run = trainer->run;
     char *last = checkpoint_last(run->folder, err);
     bool ok = err->exit_code == EXIT_DONE;
     if (ok && last && !trainer->options->resume)
         ok =
             fail_usage(err, "%s: holds a run already; go on with --resume, or name another output folder", run->folder);
-    if (ok && last)
-        ok = resume(trainer, last, err);
-    else if (ok && trainer->options->resume)
-        fprintf(stderr, "%s: has no checkpoint yet; starting\n", run->folder);
+    if (ok && !last && trainer->options->resume) fprintf(stderr, "%s: has no checkpoint yet; starting\n", run->folder);
+    free(last);
+    return ok;
+}
+
+static bool begin_or_resume(Trainer *trainer, Error *err) {
+    Run *run = trainer->run;
+    trainer->state = (TrainState){.best_loss = NAN, .shards_hash = shards_hash(run->shards)};
+    if (!hash_config(run->config, &trainer->state.config_hash, err)) return false;
+    char *last = checkpoint_last(run->folder, err);
+    bool ok = err->exit_code == EXIT_DONE && (!last || resume(trainer, last, err));
     free(last);
     return ok && folder_make(run->folder, err) && checkpoint_prune(run->folder, INT64_MAX, 0, err) &&
            run_save_setup(run, err) &&
@@ -252,6 +258,7 @@ static bool run_steps(Trainer *trainer, Error *err) {
 }
 
 static bool run_training(Trainer *trainer, Error *err) {
+    if (!check_folder(trainer, err)) return false;
     print_examples(trainer, stderr);
     /* The cache first: its encoder batches may be larger than a step's, and the plan lays memory out anew. */
     return open_feeds(trainer, err) && trainer_plan(trainer, NULL, true, err) && begin_or_resume(trainer, err) &&
