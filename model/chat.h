@@ -1,13 +1,14 @@
 /* Chat templates by name: chatml, qwen2, qwen2.5, qwen3, smollm2, llama2, llama3, llama3.1, vicuna,
- * tinyllama, plain; and a user's own format string with {system} {audio} {user} {answer}. */
+ * tinyllama, plain; and a user's own format string with {system} {audio} {user} {answer} {today}. What
+ * follows {answer} ends the turn; where nothing does, the tokenizer's end-of-text token. */
 #ifndef SEMOLLM_MODEL_CHAT_H
 #define SEMOLLM_MODEL_CHAT_H
 
 #include "model/tokenizer.h"
 
 typedef struct ChatTurn {
-    const char *system; /* null: the template's default */
-    const char *user;   /* the instruction; data: never special tokens */
+    const char *system; /* null: the template's default; empty: none */
+    const char *user;   /* the instruction, {audio} in it where the speech goes; data: never special tokens */
     const char *today;  /* "24 Nov 2026" where a template shows the date; null: the template's fixed one */
     bool audio_first;   /* where no {audio} stands in `user`: speech before (true) or after the text */
 } ChatTurn;
