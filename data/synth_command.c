@@ -21,11 +21,11 @@ static bool in_range(const char *flag, int64_t value, int64_t high, Error *err) 
 }
 
 bool command_synth(int argc, char **argv, Error *err) {
-    SynthOptions options = {.clips = 1600, .test_clips = 480};
+    SynthOptions options = {.clips = 2000, .test_clips = 480};
     const char *voices = VOICE_SET_NAMES[VOICES_TEST];
     int64_t seed = 1, jobs = 0;
     Option table[] = {
-        {"clips", 0, OPTION_INT, &options.clips, "N", "clips of group train, by random voices; default 1600"},
+        {"clips", 0, OPTION_INT, &options.clips, "N", "clips of group train, by random voices; default 2000"},
         {"test-clips", 0, OPTION_INT, &options.test_clips, "N", "clips of group test, by espeak-ng's own; default 480"},
         {"test-voices", 0, OPTION_TEXT, &voices, "SET",
          "whose: test (the default), or dev, others, to tune recipes on"},

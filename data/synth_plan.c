@@ -26,8 +26,8 @@ static const Profile PROFILES[SYNTH_EMOTIONS] = {
     [EMOTION_SAD] = {{[CUE_PITCH] = LOW, [CUE_SPEED] = LOW, [CUE_VOLUME] = LOW}, MONOTONE, 14},
 };
 
-static const double MINOR_SHARE = 0.11;   /* of an emotion's clips have each of the other levels */
-static const double CARRIER_SHARE = 0.95; /* of the clips have a carrier their emotion asks for */
+static const double MINOR_SHARE = 0.1;    /* of an emotion's clips have each of the other levels */
+static const double CARRIER_SHARE = 0.97; /* of the clips have a carrier their emotion asks for */
 
 /* One gender's clips of one emotion: numbers 0 .. count-1 in the cell, dealt out by permutations. */
 typedef struct Cell {
