@@ -94,11 +94,12 @@ static double off(double measured, double wanted) { return measured > 0 ? log(me
 
 static double clamp(double value, double low, double high) { return fmin(fmax(value, low), high); }
 
-/* A lively voice moves by half more than it does unasked at least, a monotone one by a third at most. */
+/* A lively voice moves by half more than it does unasked at least, a monotone one by a third at most;
+ * espeak-ng takes no more than 200 %. */
 static int range_percent(const Voice *voice, const ClipPlan *plan) {
     if (plan->range_st == 0 || !(voice->range_st > 0)) return 100;
     double percent = 100 * plan->range_st / voice->range_st;
-    return (int)(plan->range_st >= LIVELY_ST ? clamp(percent, 150, 350) : clamp(percent, 15, 33));
+    return (int)(plan->range_st >= LIVELY_ST ? clamp(percent, 150, 200) : clamp(percent, 15, 33));
 }
 
 static void first_settings(const Voice *voice, const ClipPlan *plan, const Target *target, Utter *utter) {

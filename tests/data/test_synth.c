@@ -119,7 +119,7 @@ static void test_voice_sets_are_apart(void **state) {
     char *folder = test_path("voices");
     for (int s = 0; s < VOICE_SETS; s++) {
         assert_ok(voices_open(&sets[s], (VoiceSet)s, folder, &err), &err);
-        assert_in_range(gender_count(&sets[s], true), 5, 100);
+        assert_in_range(gender_count(&sets[s], true), 4, 100);
         assert_in_range(gender_count(&sets[s], false), 5, 100);
     }
     for (int s = 0; s < VOICE_SETS; s++)
