@@ -63,6 +63,16 @@ typedef struct Ranking { /* "Emotion: happy." and so on, tokenised */
     Candidate candidates[SCORE_CLASSES_MAX];
 } Ranking;
 
+/* The ids of an answer without what ends its turn, so that more may follow. */
+static bool answer_beginning(const Run *run, const char *text, Ids *ids, Error *err) {
+    Ids end = {0};
+    bool ok = chat_answer(run->template, run->tokenizer, "", &end, err) &&
+              chat_answer(run->template, run->tokenizer, text, ids, err);
+    if (ok && ids->count > end.count) ids->count -= end.count;
+    ids_free(&end);
+    return ok;
+}
+
 static bool ranking_open(const Run *run, Ranking *ranking, Error *err) {
     if (run->response.part_count == 0 || run->response.parts[0] != PART_EMOTION)
         return fail_usage(err, "--rank compares answers by their emotion, so it must be the response's first part");
@@ -73,8 +83,7 @@ static bool ranking_open(const Run *run, Ranking *ranking, Error *err) {
         Levels none = {{LEVEL_NONE, LEVEL_NONE, LEVEL_NONE}};
         bool replaced;
         char *text = response_write(&format, &named, &none, 0, &replaced, err);
-        TextPiece piece = {text, text ? strlen(text) : 0, false};
-        bool ok = text && tokenizer_encode(run->tokenizer, &piece, 1, &ranking->ids[c], err);
+        bool ok = text && answer_beginning(run, text, &ranking->ids[c], err);
         free(text);
         if (!ok) return false;
         ranking->candidates[c] = (Candidate){ranking->ids[c].items, (int)ranking->ids[c].count};
