@@ -156,7 +156,9 @@ static bool read_cut(SNDFILE *file, const SF_INFO *info, double start, double en
     if (ok && first > 0 && sf_seek(file, first, SEEK_SET) != first)
         ok = fail(err, "%s: damaged: cannot seek to sample %lld", name, (long long)first);
     audio->rate = info->samplerate;
-    ok = ok && read_mono(file, info, last - first, name, audio, err) && resample(audio, rate, name, err);
+    ok = ok && read_mono(file, info, last - first, name, audio, err);
+    if (ok && audio->count == 0) ok = fail(err, "%s: holds no sound: 0 samples", name);
+    ok = ok && resample(audio, rate, name, err);
     sf_close(file);
     if (!ok) audio_free(audio);
     return ok;

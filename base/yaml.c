@@ -148,7 +148,7 @@ static bool set_path(yaml_document_t *document, const char *path, size_t length,
     }
 }
 
-static bool apply_override(yaml_document_t *document, const char *override, Error *err) {
+static bool apply_override(yaml_document_t *document, const char *override, const char *name, Error *err) {
     const char *equals = strchr(override, '=');
     if (!equals || equals == override) return fail_usage(err, "--set wants key=value, found \"%s\"", override);
     yaml_document_t value;
@@ -158,7 +158,7 @@ static bool apply_override(yaml_document_t *document, const char *override, Erro
                                                                               0, YAML_DOUBLE_QUOTED_SCALAR_STYLE);
     yaml_document_delete(&value);
     if (!node || !set_path(document, override, (size_t)(equals - override), node))
-        return fail_usage(err, "--set %s: the key does not lead through mappings of the config", override);
+        return fail_usage(err, "--set %s: the key does not lead through mappings of %s", override, name);
     return true;
 }
 
@@ -184,7 +184,7 @@ static bool override_text(const char *text, size_t size, const char *name, const
     yaml_document_t document;
     if (!parse_document(&document, text, size, name, err)) return false;
     bool ok = yaml_document_get_root_node(&document) != NULL || fail_usage(err, "%s: the file is empty", name);
-    for (int i = 0; ok && i < overrides->count; i++) ok = apply_override(&document, overrides->items[i], err);
+    for (int i = 0; ok && i < overrides->count; i++) ok = apply_override(&document, overrides->items[i], name, err);
     if (!ok) {
         yaml_document_delete(&document);
         return false;
