@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "eval/commands.h"
 #include "eval/report.h"
@@ -49,6 +50,19 @@ static bool answer_recording(Run *run, const Recording *recording, const Generat
     return ok;
 }
 
+/* Pitch levels are per gender, and nobody says whose recording this is: the stated gender's are taken. */
+static const char *measured_here(const Run *run, const Recording *recording, const Answer *answer, Part part) {
+    Utterance utterance = recording->utterance;
+    if (part == PART_PITCH) utterance.gender = answer->stated.gender;
+    return measured_cue(run, &utterance, part);
+}
+
+static const char *among(const Answer *answer, Part part) {
+    if (part != PART_PITCH) return "";
+    if (!answer->stated.gender) return " among women and men";
+    return strcmp(answer->stated.gender, "female") == 0 ? " for a woman" : " for a man";
+}
+
 static void print_cue(const Run *run, const Recording *recording, const Answer *answer, Part part) {
     static const struct {
         Part part;
@@ -58,16 +72,16 @@ static void print_cue(const Run *run, const Recording *recording, const Answer *
                    {PART_SPEED, FEATURE_ARTICULATION_RATE, "syllables/s"},
                    {PART_VOLUME, FEATURE_INTENSITY_MEAN_DB, "dB"}};
     const char *stated = stated_cue(run, &answer->stated, part);
-    printf("  %-8s %-12s", PART_NAMES[part], stated ? stated : "-");
+    printf(part == PART_GENDER ? "  %-8s %s" : "  %-8s %-12s", PART_NAMES[part], stated ? stated : "-");
     for (int i = 0; i < 3; i++) {
         if (SOURCES[i].part != part) continue;
         double value = recording->utterance.features.value[SOURCES[i].feature];
-        const char *measured = measured_cue(run, &recording->utterance, part);
+        const char *measured = measured_here(run, recording, answer, part);
         if (isnan(value))
             printf(" measured: does not exist");
         else
-            printf(" measured: %s%s (%.1f %s)", measured ? measured : "-",
-                   part == PART_PITCH && measured ? " among women and men" : "", value, SOURCES[i].unit);
+            printf(" measured: %s%s (%.1f %s)", measured ? measured : "-", measured ? among(answer, part) : "", value,
+                   SOURCES[i].unit);
     }
     printf("\n");
 }
@@ -92,7 +106,7 @@ static bool print_json(const Run *run, const Recording *recording, const Answer 
         Part part = run->response.parts[p];
         if (part != PART_GENDER && part != PART_PITCH && part != PART_SPEED && part != PART_VOLUME) continue;
         json_object_set_new(stated, PART_NAMES[part], text_or_null(stated_cue(run, &answer->stated, part)));
-        json_object_set_new(measured, PART_NAMES[part], text_or_null(measured_cue(run, &recording->utterance, part)));
+        json_object_set_new(measured, PART_NAMES[part], text_or_null(measured_here(run, recording, answer, part)));
     }
     for (int f = 0; f < FEATURE_COUNT; f++) {
         double value = recording->utterance.features.value[f];
@@ -147,7 +161,7 @@ bool command_explain(int argc, char **argv, Error *err) {
         "explain",
         "RUN AUDIO...",
         "Says which emotion a recording carries and why: the cues the model states, with what was measured\n"
-        "beside them, and its explanation.",
+        "beside them (the pitch as of the stated gender), and its explanation.",
         options,
         2,
         -1};
