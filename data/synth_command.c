@@ -21,12 +21,12 @@ static bool in_range(const char *flag, int64_t value, int64_t high, Error *err) 
 }
 
 bool command_synth(int argc, char **argv, Error *err) {
-    SynthOptions options = {.clips = 2000, .test_clips = 480};
+    SynthOptions options = {.clips = 1992, .test_clips = 480};
     const char *voices = VOICE_SET_NAMES[VOICES_TEST];
     int64_t seed = 1, jobs = 0;
     Option table[] = {
-        {"clips", 0, OPTION_INT, &options.clips, "N", "clips of group train, by random voices; default 2000"},
-        {"test-clips", 0, OPTION_INT, &options.test_clips, "N", "clips of group test, by espeak-ng's own; default 480"},
+        {"clips", 0, OPTION_INT, &options.clips, "N", "clips of group train, by random voices; default 1992"},
+        {"test-clips", 0, OPTION_INT, &options.test_clips, "N", "clips of group test, by named voices; default 480"},
         {"test-voices", 0, OPTION_TEXT, &voices, "SET",
          "whose: test (the default), or dev, others, to tune recipes on"},
         {"seed", 0, OPTION_INT, &seed, "S", "of what is said and how; default 1"},
@@ -37,7 +37,8 @@ bool command_synth(int argc, char **argv, Error *err) {
                    .arguments = "DIR",
                    .summary = "Makes DIR/manifest.jsonl and DIR/audio: speech of four emotions (angry, happy, neutral, "
                               "sad) by espeak-ng, whose pitch, speed, volume, liveliness and pauses between words "
-                              "follow overlapping profiles. The same options give the same corpus; a killed run goes "
+                              "follow overlapping profiles. Numbers of clips that 24 divides put the cut points of "
+                              "levels where no clip lies. The same options give the same corpus; a killed run goes "
                               "on where it was.",
                    .options = table,
                    .least = 1,
