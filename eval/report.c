@@ -107,18 +107,31 @@ void report_print(const Run *run, const Report *report, const char *title, FILE 
     print_confusion(&report->emotion, (const char *const *)run->classes, out);
 }
 
+/* The first clip of this class from `start` on, going round; the clip at `start` where there is none. */
+static const Answer *example_of(const Answers *answers, size_t start, int truth) {
+    for (size_t i = 0; i < answers->count; i++) {
+        const Answer *answer = &answers->items[(start + i) % answers->count];
+        if (answer->truth == truth) return answer;
+    }
+    return &answers->items[start];
+}
+
+static void print_example(const Run *run, const Answer *answer, FILE *out) {
+    const Utterance *utterance = shards_utterance(run->shards, answer->index);
+    fprintf(out, "\n%s\n  measured:  emotion: %s", utterance->id, run->classes[answer->truth]);
+    for (int p = 0; p < run->response.part_count; p++) {
+        Part part = run->response.parts[p];
+        if (part != PART_GENDER && !is_level(part)) continue;
+        const char *measured = measured_cue(run, utterance, part);
+        fprintf(out, ", %s: %s", PART_NAMES[part], measured ? measured : "-");
+    }
+    fprintf(out, "\n  generated: %s\n", answer->text);
+}
+
 void report_examples(const Run *run, const Answers *answers, int64_t count, FILE *out) {
     for (int64_t e = 0; e < count && e < (int64_t)answers->count; e++) {
-        const Answer *answer = &answers->items[(2 * e + 1) * (int64_t)answers->count / (2 * count)];
-        const Utterance *utterance = shards_utterance(run->shards, answer->index);
-        fprintf(out, "\n%s\n  measured:  emotion: %s", utterance->id, run->classes[answer->truth]);
-        for (int p = 0; p < run->response.part_count; p++) {
-            Part part = run->response.parts[p];
-            if (part != PART_GENDER && !is_level(part)) continue;
-            const char *measured = measured_cue(run, utterance, part);
-            fprintf(out, ", %s: %s", PART_NAMES[part], measured ? measured : "-");
-        }
-        fprintf(out, "\n  generated: %s\n", answer->text);
+        size_t start = (size_t)((2 * e + 1) * (int64_t)answers->count / (2 * count));
+        print_example(run, example_of(answers, start, (int)(e % run->class_count)), out);
     }
 }
 

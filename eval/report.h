@@ -26,7 +26,7 @@ bool report_make(const Run *run, const Answers *answers, Report *report, Error *
 /* A table for reading. */
 void report_print(const Run *run, const Report *report, const char *title, FILE *out);
 
-/* `count` clips spread over the answers: measured cues beside the generated text. */
+/* `count` clips spread over the answers and over the classes: measured cues beside the generated text. */
 void report_examples(const Run *run, const Answers *answers, int64_t count, FILE *out);
 
 /* scores.json and predictions.jsonl (one clip a line: true and predicted class, the answer, stated and
