@@ -70,7 +70,7 @@ test: deps
 	$(MAKE) asan
 
 e2e: $(BUILD)/semollm $(BUILD)/tests/train/make_tiny
-	@for script in tests/e2e/*.sh; do echo "== $$script"; sh $$script $(BUILD)/semollm || exit 1; done
+	@for script in tests/e2e/*.sh; do echo "== $$script"; $$script $(BUILD)/semollm || exit 1; done
 
 demo: deps
 	$(MAKE) -j$(JOBS) all
