@@ -1,10 +1,12 @@
 #include "base/audio.h"
 
+#include <errno.h>
 #include <math.h>
 #include <sndfile.h>
 #include <soxr.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 
@@ -165,6 +167,10 @@ static bool read_cut(SNDFILE *file, const SF_INFO *info, double start, double en
 }
 
 bool audio_read(Audio *audio, const char *path, double start, double end, int rate, Error *err) {
+    *audio = (Audio){0};
+    struct stat status; /* libsndfile's own words for these are not clear */
+    if (stat(path, &status) != 0) return fail(err, "%s: cannot be opened: %s", path, strerror(errno));
+    if (S_ISDIR(status.st_mode)) return fail(err, "%s: is a folder; expected a recording", path);
     SF_INFO info = {0};
     SNDFILE *file = sf_open(path, SFM_READ, &info);
     return read_cut(file, &info, start, end, rate, path, audio, err);

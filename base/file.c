@@ -77,6 +77,7 @@ static bool sync_folder_of(const char *path, Error *err) {
 
 bool atomic_open(AtomicFile *file, const char *path, Error *err) {
     *file = (AtomicFile){0};
+    if (folder_exists(path)) return fail(err, "%s: is a folder; name a file to write", path);
     file->path = text_copy(path, err);
     file->temporary = text_format(err, "%s.tmp-XXXXXX", path);
     if (!file->path || !file->temporary) {

@@ -6,6 +6,7 @@
 
 static bool check(const char *teacher, int64_t levels, int64_t jobs, int64_t seed, const char *output, Error *err) {
     if (!output) return fail_usage(err, "annotate: give the manifest to write with -o A.jsonl");
+    if (folder_exists(output)) return fail_usage(err, "annotate: %s is a folder; name a file to write", output);
     if (strcmp(teacher, "template") != 0)
         return fail_usage(err, "annotate: there is no teacher \"%s\"; there is template", teacher);
     if (levels != 3 && levels != 5)

@@ -84,7 +84,8 @@ static Shards *open_listed(const char *folder, Error *err) {
     char *path = path_join(folder, SHARD_INDEX_NAME, err);
     shards->folder = text_copy(folder, err);
     bool ok = path && shards->folder;
-    if (ok && !folder_exists(folder)) ok = fail(err, "%s: no such folder; make shards with `semollm shard`", folder);
+    if (ok && !folder_exists(folder))
+        ok = fail(err, "%s: no such folder (seen from the current one); make shards with `semollm shard`", folder);
     if (ok && !file_exists(path))
         ok = fail(err, "%s: no shard folder: it has no " SHARD_INDEX_NAME "; make one with `semollm shard`", folder);
     ok = ok && shard_index_read(&shards->index, path, err) && read_utterances(shards, err);
