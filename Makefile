@@ -63,14 +63,15 @@ test-programs: $(TESTS)
 unit: $(TESTS)
 	tests/run.sh $(TESTS)
 
-# Everything: unit tests and end-to-end scripts as built for use, then the unit tests under sanitizers.
+# Everything: unit tests and end-to-end scripts as built for use; unit tests and bad input under sanitizers.
 test: deps
 	$(MAKE) -j$(JOBS) all $(TESTS)
 	$(MAKE) unit e2e
 	$(MAKE) asan
 
 e2e: $(BUILD)/semollm $(BUILD)/tests/train/make_tiny
-	@for script in tests/e2e/*.sh; do echo "== $$script"; $$script $(BUILD)/semollm || exit 1; done
+	tests/e2e/resume.sh $(BUILD)/semollm
+	tests/e2e/ravdess.sh $(BUILD)/semollm
 
 demo: deps
 	$(MAKE) -j$(JOBS) all
@@ -86,8 +87,9 @@ deps:
 	    apt-get install -qy --no-install-recommends $$missing; fi
 
 asan:
-	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-asan $(ASAN) test-programs
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-asan $(ASAN) all test-programs
 	$(MAKE) BUILD=$(BUILD)-asan $(ASAN) unit
+	tests/e2e/bad_input.sh $(BUILD)-asan/semollm
 
 bench:
 	tests/bench/peer.sh
