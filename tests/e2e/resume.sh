@@ -27,12 +27,28 @@ losses() { sed -E 's/, "seconds": [0-9.]+//' "$1/log.jsonl"; }
 
 last_checkpoint() { ls "$work/killed/checkpoints" 2>/dev/null | sed -n 's/^step-\([0-9]*\)$/\1/p' | sort -n | tail -1; }
 
+# await_steps RUN N: until the child's log has N steps, or the child has ended. Steps, not seconds: a machine
+# may be ten times as fast as another.
+await_steps() {
+    while kill -0 $child 2>/dev/null; do
+        [ "$(grep -c '"loss"' "$work/$1/log.jsonl" 2>/dev/null)" -ge "$2" ] 2>/dev/null && return
+        sleep 0.002
+    done
+}
+
+# Each kill falls into its own stretch of the run, at a random step and a random moment of it; two come while
+# the run is still starting.
 killed=0
+stretch=$((steps / (kills + 2)))
 while [ $killed -lt $kills ]; do
     before=$(last_checkpoint)
     "${train[@]}" --set "output=$work/killed" --resume 2>"$work/killed.err" &
     child=$!
-    sleep "0.$(printf '%03d' $((120 + RANDOM % 500)))"
+    case $killed in
+    3 | 7) ;;
+    *) await_steps killed $((killed * stretch + 1 + RANDOM % stretch)) ;;
+    esac
+    sleep "0.$(printf '%03d' $((RANDOM % 30)))"
     kill -KILL $child 2>/dev/null || die "the run ended before it was killed $kills times"
     wait $child 2>/dev/null
     killed=$((killed + 1))
@@ -62,7 +78,7 @@ echo "ok all checkpoints verify"
 # SIGTERM: finishes the step, saves, says how to go on, exits 0.
 "${train[@]}" --set "output=$work/asked" 2>"$work/asked.err" &
 child=$!
-sleep 0.5
+await_steps asked $((steps / 4))
 kill -TERM $child
 wait $child || die "a run asked to stop exits 0: $(tail -1 "$work/asked.err")"
 grep -q -- --resume "$work/asked.err" || die "a stopped run says how to go on"
