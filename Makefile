@@ -56,20 +56,23 @@ $(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(foreach l,$(below_$(1)),$(call 
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 
+# Programs that end-to-end scripts run: they make inputs that the program itself would never write.
+HELPERS = $(BUILD)/tests/train/make_tiny $(BUILD)/tests/eval/bad_input_make
+
 TESTS = $(patsubst %.c,$(BUILD)/%,$(wildcard $(foreach l,$(LAYERS),tests/$(l)/test_*.c)))
 
-test-programs: $(TESTS)
+test-programs: $(TESTS) $(HELPERS)
 
 unit: $(TESTS)
 	tests/run.sh $(TESTS)
 
 # Everything: unit tests and end-to-end scripts as built for use; unit tests and bad input under sanitizers.
 test: deps
-	$(MAKE) -j$(JOBS) all $(TESTS)
+	$(MAKE) -j$(JOBS) all test-programs
 	$(MAKE) unit e2e
 	$(MAKE) asan
 
-e2e: $(BUILD)/semollm $(BUILD)/tests/train/make_tiny
+e2e: $(BUILD)/semollm $(HELPERS)
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
 

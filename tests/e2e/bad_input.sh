@@ -21,7 +21,7 @@ die() {
     exit 1
 }
 
-[ -x "$make" ] || make -s BUILD="$build" "$make" >/dev/null || die "build bad_input_make"
+[ -x "$make" ] || die "there is no $make: make BUILD=$build test-programs"
 cd "$work" || exit 1
 
 # ---- one case ----

@@ -15,7 +15,7 @@ die() {
     exit 1
 }
 
-make -s BUILD="$build" "$build/tests/train/make_tiny" >/dev/null || die "build make_tiny"
+[ -x "$build/tests/train/make_tiny" ] || die "there is no $build/tests/train/make_tiny: make BUILD=$build test-programs"
 "$build/tests/train/make_tiny" "$work" 32 2>/dev/null || die "make the tiny run's input"
 
 train=("$semollm" train "$work/config.yaml" --set train.epochs=0 --set train.steps=$steps --set train.accumulate=2
