@@ -429,6 +429,15 @@ bool check_add(const Device *dev, const AddArgs *a, Error *err) {
     END;
 }
 
+bool check_convert(const Device *dev, const ConvertArgs *a, Error *err) {
+    BEGIN("convert");
+    check_tensor(c, "x", a->x, a->x.dtype, ANY, ANY);
+    check_tensor(c, "y", a->y, a->y.dtype, a->x.rows, a->x.cols);
+    require(c, a->x.dtype == DTYPE_F32 || a->x.dtype == DTYPE_BF16, "x is neither F32 nor BF16");
+    require(c, a->y.dtype == DTYPE_F32 || a->y.dtype == DTYPE_BF16, "y is neither F32 nor BF16");
+    END;
+}
+
 bool check_dropout(const Device *dev, const DropoutArgs *a, Error *err) {
     BEGIN("dropout");
     need(c, "x", a->x, ANY, ANY);

@@ -166,6 +166,8 @@ COST(ActivationBackward, activation_backward) {
 
 COST(Add, add) { return (OpCost){bytes_of(a->a) + bytes_of(a->b) + bytes_of(a->y), 3.0 * elements(a->y)}; }
 
+COST(Convert, convert) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), 0.0}; }
+
 COST(Dropout, dropout) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), (double)FUNCTION * elements(a->x)}; }
 
 COST(Noise, noise) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), 3.0 * FUNCTION * elements(a->x)}; }

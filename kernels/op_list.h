@@ -25,6 +25,7 @@
     X(SwigluBackward, swiglu_backward)                                                                                 \
     X(Activation, activation)                                                                                          \
     X(ActivationBackward, activation_backward)                                                                         \
+    X(Convert, convert)                                                                                                \
     X(Add, add)                                                                                                        \
     X(Dropout, dropout)                                                                                                \
     X(Noise, noise)                                                                                                    \

@@ -6,9 +6,18 @@
 #include "kernels/device_impl.h"
 #include "kernels/op_list.h"
 
+#ifdef SEMOLLM_CUDA
+#include "kernels/cuda/cuda.h"
+#define ON_CUDA(name)                                                                                                  \
+    if (dev->kind == DEVICE_CUDA) return cuda_##name(dev, a, err);
+#else
+#define ON_CUDA(name)
+#endif
+
 #define DISPATCH(Name, name)                                                                                           \
     bool op_##name(Device *dev, const Name##Args *a, Error *err) {                                                     \
         if (!check_##name(dev, a, err)) return false;                                                                  \
+        ON_CUDA(name)                                                                                                  \
         cpu_enter(dev);                                                                                                \
         return cpu_##name(dev, a, err);                                                                                \
     }

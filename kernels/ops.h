@@ -10,7 +10,7 @@
  * OP(Name, name) stands for three functions:
  *     bool op_name(Device *, const NameArgs *, Error *);
  *     OpCost name_cost(const NameArgs *);          compulsory bytes (each operand moved once) and FLOPs
- *     size_t name_scratch(const NameArgs *);       bytes to reserve with device_reserve_scratch
+ *     size_t name_scratch(const Device *, const NameArgs *);   bytes to reserve with device_reserve_scratch
  */
 #ifndef SEMOLLM_KERNELS_OPS_H
 #define SEMOLLM_KERNELS_OPS_H
@@ -26,7 +26,7 @@ typedef struct OpCost {
 #define OP(Name, name)                                                                                                 \
     bool op_##name(Device *dev, const Name##Args *a, Error *err);                                                      \
     OpCost name##_cost(const Name##Args *a);                                                                           \
-    size_t name##_scratch(const Name##Args *a)
+    size_t name##_scratch(const Device *dev, const Name##Args *a)
 
 typedef enum Activation { ACT_NONE, ACT_GELU, ACT_RELU } Activation; /* GELU is the erf form */
 
@@ -286,6 +286,11 @@ typedef struct ActivationBackwardArgs { /* dx = dy ⊙ act'(x); dx may alias dy 
     Activation act;
 } ActivationBackwardArgs;
 OP(ActivationBackward, activation_backward);
+
+typedef struct ConvertArgs { /* y = x in y's dtype: F32 and the device's, either way; bf16 rounds to nearest even */
+    Tensor x, y;
+} ConvertArgs;
+OP(Convert, convert);
 
 typedef struct AddArgs { /* y = alpha·a + beta·b; y may alias either */
     Tensor a, b, y;

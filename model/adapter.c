@@ -151,7 +151,7 @@ static bool mix_states(const Adapter *adapter, const AdapterWork *work, OpPass *
     *frames = tensor_rows(work->mixed, 0, features.rows);
     LayerMixArgs args = {.count = adapter->states, .weight = weight(adapter, adapter->mix), .y = *frames};
     list_states(adapter, features, args.state);
-    return pass->planning ? pass_note(pass, layer_mix_scratch(&args)) : op_layer_mix(pass->dev, &args, err);
+    return pass->planning ? pass_note(pass, layer_mix_scratch(pass->dev, &args)) : op_layer_mix(pass->dev, &args, err);
 }
 
 static bool stack(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
@@ -206,7 +206,7 @@ static bool mix_backward(const Adapter *adapter, const AdapterWork *work, OpPass
                                  .dy = dmixed,
                                  .dweight = grad(adapter, adapter->mix)};
     list_states(adapter, batch->features, args.state);
-    return pass->planning ? pass_note(pass, layer_mix_backward_scratch(&args))
+    return pass->planning ? pass_note(pass, layer_mix_backward_scratch(pass->dev, &args))
                           : op_layer_mix_backward(pass->dev, &args, err);
 }
 

@@ -85,7 +85,7 @@ struct Decoder {
 
 /* Runs an operation, or while planning notes what scratch it wants. */
 #define RUN(decoder, name, args, err)                                                                                  \
-    ((decoder)->planning ? note_scratch((decoder), name##_scratch(args)) : op_##name((decoder)->dev, (args), (err)))
+    ((decoder)->planning ? note_scratch((decoder), name##_scratch((decoder)->dev, args)) : op_##name((decoder)->dev, (args), (err)))
 
 static inline bool note_scratch(Decoder *decoder, size_t bytes) {
     if (bytes > decoder->scratch) decoder->scratch = bytes;

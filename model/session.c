@@ -89,7 +89,7 @@ static bool session_reserve(DecoderSession *session, Error *err) {
     if (!acts_reserve(decoder, &session->acts, &session->cache, err)) return false;
     session->cache.step = true;
     return acts_reserve(decoder, &session->acts, &session->cache, err) &&
-           device_reserve_scratch(decoder->dev, cache_copy_scratch(&copy), err);
+           device_reserve_scratch(decoder->dev, cache_copy_scratch(decoder->dev, &copy), err);
 }
 
 static bool session_commit(DecoderSession *session, const DecoderLimits *limits, Error *err) {

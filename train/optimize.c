@@ -51,8 +51,8 @@ static bool allocate_optimizer(Trainer *trainer, Error *err) {
     if (!trainer->optimizer.m || !trainer->optimizer.v || !trainer->norm || !trainer->segments) return false;
     AdamwArgs adamw = adamw_args(trainer, params);
     SumSquaresArgs norm = norm_args(trainer, params);
-    return device_reserve_scratch(dev, adamw_scratch(&adamw), err) &&
-           device_reserve_scratch(dev, sum_squares_scratch(&norm), err);
+    return device_reserve_scratch(dev, adamw_scratch(dev, &adamw), err) &&
+           device_reserve_scratch(dev, sum_squares_scratch(dev, &norm), err);
 }
 
 bool trainer_plan(Trainer *trainer, FILE *report, bool allocate, Error *err) {

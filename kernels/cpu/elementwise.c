@@ -75,6 +75,26 @@ bool cpu_add(Device *dev, const AddArgs *a, Error *err) {
     return true;
 }
 
+static void convert_row(char *y, DType to, const char *x, DType from, int64_t n) {
+    for (int64_t c = 0; c < n; c++) {
+        float value = from == DTYPE_F32 ? ((const float *)x)[c] : bf16_to_f32(((const uint16_t *)x)[c]);
+        if (to == DTYPE_F32)
+            ((float *)y)[c] = value;
+        else
+            ((uint16_t *)y)[c] = f32_to_bf16(value);
+    }
+}
+
+bool cpu_convert(Device *dev, const ConvertArgs *a, Error *err) {
+    (void)dev, (void)err;
+    size_t from = dtype_size(a->x.dtype), to = dtype_size(a->y.dtype);
+#pragma omp parallel for schedule(static) if (a->y.rows * a->y.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < a->y.rows; r++)
+        convert_row((char *)a->y.data + (size_t)(r * a->y.ld) * to, a->y.dtype,
+                    (const char *)a->x.data + (size_t)(r * a->x.ld) * from, a->x.dtype, a->y.cols);
+    return true;
+}
+
 static void rotate(float *x, const float *cosine, const float *sine, int64_t half, float sign) {
 #pragma omp simd
     for (int64_t c = 0; c < half; c++) {

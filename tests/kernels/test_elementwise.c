@@ -125,6 +125,25 @@ static void test_activation(void **state) {
     }
 }
 
+/* There and back: what bf16 cannot hold is rounded to nearest even, as the scalar conversion does. */
+static void test_convert(void **state) {
+    (void)state;
+    Bench t;
+    bench_open(&t, 2, 5);
+    Tensor x = tensor(&t, 37, 21, 3), back = tensor(&t, 37, 21, 1);
+    uint16_t *half = room(&t, 37 * 24 * sizeof *half);
+    Tensor y = {.data = half, .dtype = DTYPE_BF16, .rows = 37, .cols = 21, .ld = 24};
+    RUN(&t, convert, (&(ConvertArgs){.x = x, .y = y}));
+    RUN(&t, convert, (&(ConvertArgs){.x = y, .y = back}));
+    for (int64_t r = 0; r < 37; r++)
+        for (int64_t c = 0; c < 21; c++) {
+            assert_int_equal(half[r * 24 + c], f32_to_bf16(at(x, r, c)));
+            assert_true(at(back, r, c) == bf16_to_f32(f32_to_bf16(at(x, r, c))));
+        }
+    REFUSED(&t, convert, (&(ConvertArgs){.x = x, .y = tensor(&t, 36, 21, 0)}), "y is [36, 21]");
+    bench_close(&t);
+}
+
 static void test_add(void **state) {
     (void)state;
     for (int i = 0; i < SHAPE_COUNT; i++) {
@@ -257,9 +276,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_functions), cmocka_unit_test(test_swiglu),   cmocka_unit_test(test_activation),
-        cmocka_unit_test(test_add),       cmocka_unit_test(test_dropout),  cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_rope),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_functions), cmocka_unit_test(test_swiglu), cmocka_unit_test(test_activation),
+        cmocka_unit_test(test_convert),   cmocka_unit_test(test_add),    cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_noise),     cmocka_unit_test(test_rope),   cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("elementwise", tests, NULL, NULL);
 }
