@@ -5,7 +5,7 @@
 
 #include "eval/score.h"
 
-const char *const CONTROL_NAMES[] = {"none", "noise", "permute", "untrained"};
+const char *const CONTROL_NAMES[] = {"none", "permute", "noise", "untrained"};
 
 static const uint64_t CONTROL_SEED = 20241226; /* controls are the same for everyone */
 static const float NOISE_RMS = 0.05f;          /* -26 dBFS, a usual level of speech */
@@ -44,7 +44,7 @@ static bool permute(const Run *run, const Split *split, uint32_t *order, Error *
 }
 
 bool control_order(const Run *run, const Split *split, Control control, uint32_t *order, Error *err) {
-    if (control == CONTROL_PERMUTE) return permute(run, split, order, err);
+    if (control == CONTROL_PERMUTE || control == CONTROL_NOISE) return permute(run, split, order, err);
     memcpy(order, split->items, split->count * sizeof *order);
     return true;
 }

@@ -17,7 +17,7 @@ static bool find_control(const char *name, Control *control, Error *err) {
         *control = (Control)i;
         if (!strcmp(name, CONTROL_NAMES[i])) return true;
     }
-    return fail_usage(err, "eval: --control must be none, noise, permute or untrained, found \"%s\"", name);
+    return fail_usage(err, "eval: --control must be none, permute, noise or untrained, found \"%s\"", name);
 }
 
 static bool find_split(const Run *run, const EvalArguments *a, Split *split, Error *err) {
