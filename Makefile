@@ -7,6 +7,14 @@ endif
 CFLAGS ?= -O3 -march=native
 PREFIX ?= /usr/local
 
+# CUDA=toolkit builds the CUDA device with nvcc, CUDA=emu with the emulator of tests/emu in the GPU's place,
+# CUDA=none the CPU device alone.
+NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(NVCC),toolkit,none)
+CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
+  -gencode arch=compute_80,code=compute_80
+
 PACKAGES = build-essential pkg-config git libsndfile1-dev libsoxr-dev libebur128-dev libzstd-dev libarchive-dev \
   libxxhash-dev libjansson-dev libcyaml-dev libpcre2-dev libutf8proc-dev libkissfft-dev libdnnl-dev \
   ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
@@ -16,14 +24,24 @@ ASAN = CFLAGS="-O1 -g -march=native" \
   SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp -MMD -MP $(SANITIZE)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
-  -lkissfft-float -ldnnl -lpthread -lm
+  -lkissfft-float -ldnnl $(CUDA_LIBS) -lpthread -lm
+
+CUDA_FLAGS_toolkit = -DSEMOLLM_CUDA -isystem $(CUDA_HOME)/include
+CUDA_FLAGS_emu     = -DSEMOLLM_CUDA -DSEMOLLM_EMU
+CUDA_LIBS_toolkit  = $(CUDA_HOME)/lib64/libcudart_static.a -ldl -lrt
+CUDA_LIBS_emu      = -lstdc++
+CUDA_SOURCES_toolkit = $(wildcard kernels/cuda/*.c kernels/cuda/*.cu)
+CUDA_SOURCES_emu     = $(filter-out kernels/cuda/gemm.c,$(CUDA_SOURCES_toolkit)) $(wildcard tests/emu/*.cc)
+CUDA_FLAGS = $(CUDA_FLAGS_$(CUDA))
+CUDA_LIBS  = $(CUDA_LIBS_$(CUDA))
+CUDA_WARNINGS = -Wall -Wextra -Wshadow -Werror
 
 # Lowest layer first; a layer's tests link against it and everything below.
 LAYERS = base kernels model data train eval
-sources = $(wildcard $(1)/*.c) $(wildcard $(1)/cpu/*.c)
-objects = $(patsubst %.c,$(BUILD)/%.o,$(call sources,$(1)))
+sources = $(wildcard $(1)/*.c $(1)/cpu/*.c) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
+objects = $(addsuffix .o,$(addprefix $(BUILD)/,$(basename $(call sources,$(1)))))
 library = $(BUILD)/lib$(1).a
 
 below_base    = base
@@ -41,6 +59,25 @@ $(BUILD)/semollm: $(BUILD)/semollm.o $(foreach l,$(below_eval),$(call library,$(
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+ifeq ($(CUDA),emu)
+EMU_CFLAGS = -std=c++17 -I. $(CUDA_WARNINGS) $(CFLAGS) -fno-exceptions $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
+
+$(BUILD)/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) -x c++ $(EMU_CFLAGS) -c -o $@ $<
+
+$(BUILD)/%.o: %.cc
+	@mkdir -p $(@D)
+	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) $(EMU_CFLAGS) -c -o $@ $<
+else
+# What ptxas says of registers, shared memory and spills stays beside each object.
+$(BUILD)/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  $(@:$(BUILD)/%=%)"; $(NVCC) -std=c++17 -O3 -I. $(GENCODE) $(CUDA_FLAGS) -MMD -MP -Xptxas -v \
+	  -Xcompiler "-Wall,-Wextra,-fPIC,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti" \
+	  -c -o $@ $< 2>$@.ptxas || { cat $@.ptxas; exit 1; }
+endif
 
 # -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add. Without AVX-512,
 # gcc vectorises a choice between two floats only where comparing them need not trap.
@@ -90,8 +127,8 @@ deps:
 	    apt-get install -qy --no-install-recommends $$missing; fi
 
 asan:
-	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-asan $(ASAN) all test-programs
-	$(MAKE) BUILD=$(BUILD)-asan $(ASAN) unit
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-asan CUDA=none $(ASAN) all test-programs
+	$(MAKE) BUILD=$(BUILD)-asan CUDA=none $(ASAN) unit
 	tests/e2e/bad_input.sh $(BUILD)-asan/semollm
 
 bench:
