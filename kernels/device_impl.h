@@ -10,7 +10,9 @@ struct Device {
     int threads;
     char *scratch;
     size_t scratch_bytes;
-    float *tiles; /* CPU: TILE_FLOATS for each thread, for blocks that an op works on */
+    float *tiles;            /* CPU: TILE_FLOATS for each thread, for blocks that an op works on */
+    struct CudaDevice *cuda; /* CUDA: streams, staging, chosen algorithms */
+    struct Plan *plan;       /* a planning device's: it stands for one of `kind` and holds nothing */
 };
 
 /* The device's scratch where at least `bytes` of it were reserved; null and an error otherwise. */

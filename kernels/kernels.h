@@ -4,6 +4,7 @@
 
 #include "kernels/device.h"
 #include "kernels/ops.h"
+#include "kernels/plan.h"
 #include "kernels/tensor.h"
 
 #endif

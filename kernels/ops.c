@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/device_impl.h"
 #include "kernels/op_list.h"
+#include "kernels/plan_impl.h"
 
 #ifdef SEMOLLM_CUDA
 #include "kernels/cuda/cuda.h"
@@ -17,6 +18,7 @@
 #define DISPATCH(Name, name)                                                                                           \
     bool op_##name(Device *dev, const Name##Args *a, Error *err) {                                                     \
         if (!check_##name(dev, a, err)) return false;                                                                  \
+        if (dev->plan) return plan_##name(dev, a, err);                                                                \
         ON_CUDA(name)                                                                                                  \
         cpu_enter(dev);                                                                                                \
         return cpu_##name(dev, a, err);                                                                                \

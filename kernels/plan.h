@@ -1,0 +1,38 @@
+/* A device that stands for another and holds nothing. Its memory is addresses alone, copies do nothing
+ * (what is downloaded is zeros), and an operation is checked as on any device, then noted with its cost
+ * instead of run. A model opened on it says what it would take of memory and time by the very code that
+ * would take it. */
+#ifndef SEMOLLM_KERNELS_PLAN_H
+#define SEMOLLM_KERNELS_PLAN_H
+
+#include "kernels/ops.h"
+
+typedef enum WorkKind {
+    WORK_GEMM,
+    WORK_LORA, /* LoRA's own products, skinny: they read the big activations for a few columns */
+    WORK_ATTENTION,
+    WORK_ATTENTION_BACKWARD,
+    WORK_OTHER,
+    WORK_OPTIMIZER,
+    WORK_KINDS
+} WorkKind;
+
+typedef struct PlannedWork {
+    const char *op;
+    WorkKind kind;
+    OpCost cost;
+} PlannedWork;
+
+/* `of`: the device it stands for, whose scratch is asked for; `dtype`: what that one stores. Where the
+ * build lacks that device, scratch is the CPU's. Closed like any other. */
+Device *device_open_plan(DeviceKind of, DType dtype, Error *err);
+bool device_plans(const Device *dev);
+
+size_t plan_bytes(const Device *dev);   /* allocated now, scratch included */
+size_t plan_scratch(const Device *dev); /* reserved */
+
+/* What was asked of it since plan_forget, in order. */
+const PlannedWork *plan_work(const Device *dev, size_t *count);
+void plan_forget(Device *dev);
+
+#endif
