@@ -119,6 +119,13 @@ static __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
+/* 1/x by the special function unit: within 1 ulp, flushing subnormals. */
+static __device__ __forceinline__ float reciprocal_fast(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 static __device__ __forceinline__ uint32_t float_bits(float x) { return __float_as_uint(x); }
 static __device__ __forceinline__ float bits_float(uint32_t x) { return __uint_as_float(x); }
 
