@@ -38,6 +38,9 @@ bool decoder_config_read(DecoderConfig *config, const char *folder, Error *err);
 typedef struct Decoder Decoder;
 
 Decoder *decoder_open(Device *dev, const char *folder, Error *err);
+
+/* With drawn weights: the folder needs no more than config.json. */
+Decoder *decoder_open_drawn(Device *dev, const char *folder, uint64_t seed, Error *err);
 void decoder_close(Decoder *decoder);
 const DecoderConfig *decoder_config(const Decoder *decoder);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/decoder_internal.h"
+#include "model/draw.h"
 #include "model/safetensors.h"
 
 enum { STAGING = 1 << 18 }; /* floats converted and uploaded at a time */
@@ -12,7 +13,7 @@ enum { STAGING = 1 << 18 }; /* floats converted and uploaded at a time */
  * is checked, so that a config that fits no file never gets to ask for memory; then they are read. */
 typedef struct Loader {
     Decoder *decoder;
-    const TensorFiles *files;
+    const TensorFiles *files; /* null: the weights are drawn */
     Arena arena;
     float *staging;
     Error *err;
@@ -50,13 +51,15 @@ static Tensor take(Loader *loader, const char *name, int64_t rows, int64_t cols)
 /* Rows first .. first + rows - 1 of `whole` from the tensor of this name; `dims` 1 for vectors [cols]. */
 static bool fill(Loader *loader, Tensor whole, int64_t first, int64_t rows, int dims, const char *name) {
     int64_t shape[2] = {rows, whole.cols};
+    if (!loader->files) return true;
     if (dims == 1) shape[0] = whole.cols;
     const StoredTensor *stored = tensors_find(loader->files, name);
     bool fits = stored && stored->dims == dims && stored->shape[0] == shape[0] &&
                 (dims == 1 || stored->shape[1] == shape[1]) &&
                 (stored->dtype == DTYPE_F32 || stored->dtype == DTYPE_F16 || stored->dtype == DTYPE_BF16);
     if (!fits) return tensors_read(loader->files, name, dims, shape, NULL, loader->err); /* fails, saying why */
-    return !loader->arena.base || upload(loader, stored, tensor_rows(whole, first, rows));
+    bool reads = loader->arena.base && !device_plans(loader->decoder->dev);
+    return !reads || upload(loader, stored, tensor_rows(whole, first, rows));
 }
 
 /* One weight: a slot and what fills it. */
@@ -142,18 +145,19 @@ static bool place_all(Loader *loader) {
     return true;
 }
 
-static bool load(Decoder *decoder, Error *err) {
+static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
     Loader loader = {.decoder = decoder, .arena = {.name = "LLM weights"}, .err = err};
-    TensorFiles *files = tensors_open(decoder->folder, err);
+    TensorFiles *files = drawn ? NULL : tensors_open(decoder->folder, err);
     loader.files = files;
     loader.staging = memory_new(STAGING, sizeof(float), err);
-    bool ok = files && loader.staging && place_all(&loader);
+    bool ok = (files || drawn) && loader.staging && place_all(&loader);
     if (ok) {
         decoder->memory = device_alloc(decoder->dev, loader.arena.used, err);
         loader.arena.base = decoder->memory;
         loader.arena.size = loader.arena.used;
         arena_reset(&loader.arena);
-        ok = decoder->memory && place_all(&loader) && arena_check(&loader.arena, err);
+        ok = decoder->memory && place_all(&loader) && arena_check(&loader.arena, err) &&
+             (!drawn || draw_weights(decoder->dev, decoder->memory, loader.arena.size, seed, err));
     }
     arena_free(&loader.arena);
     free(loader.staging);
@@ -161,7 +165,7 @@ static bool load(Decoder *decoder, Error *err) {
     return ok;
 }
 
-Decoder *decoder_open(Device *dev, const char *folder, Error *err) {
+static Decoder *open_folder(Device *dev, const char *folder, bool drawn, uint64_t seed, Error *err) {
     Decoder *decoder = memory_new(1, sizeof *decoder, err);
     if (!decoder) return NULL;
     decoder->dev = dev;
@@ -172,9 +176,15 @@ Decoder *decoder_open(Device *dev, const char *folder, Error *err) {
     decoder->kv_width = (int64_t)c->kv_heads * c->head_dim;
     decoder->qkv_width = decoder->q_width + 2 * decoder->kv_width;
     if (ok) decoder->layers = memory_new((size_t)c->layers, sizeof *decoder->layers, err);
-    if (ok && decoder->folder && decoder->layers && load(decoder, err)) return decoder;
+    if (ok && decoder->folder && decoder->layers && load(decoder, drawn, seed, err)) return decoder;
     decoder_close(decoder);
     return NULL;
+}
+
+Decoder *decoder_open(Device *dev, const char *folder, Error *err) { return open_folder(dev, folder, false, 0, err); }
+
+Decoder *decoder_open_drawn(Device *dev, const char *folder, uint64_t seed, Error *err) {
+    return open_folder(dev, folder, true, seed, err);
 }
 
 void decoder_close(Decoder *decoder) {

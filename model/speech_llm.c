@@ -10,7 +10,10 @@
 
 static bool open_encoder(SpeechLlm *model, const char *folder, Error *err) {
     const SpeechLlmConfig *config = &model->config;
-    if (!wavlm_open(&model->wavlm, model->dev, folder, config->normalize_waveform, err)) return false;
+    const Toggle normalize = config->normalize_waveform;
+    bool ok = config->drawn ? wavlm_open_drawn(&model->wavlm, model->dev, folder, normalize, config->seed, err)
+                            : wavlm_open(&model->wavlm, model->dev, folder, normalize, err);
+    if (!ok) return false;
     model->has_encoder = true;
     int states = config->layers == LAYERS_WEIGHTED ? model->wavlm.config.layers + 1 : 1;
     return adapter_declare(&model->adapter, model->dev, &config->adapter, states, model->wavlm.config.hidden,
@@ -18,7 +21,8 @@ static bool open_encoder(SpeechLlm *model, const char *folder, Error *err) {
 }
 
 static bool open_parts(SpeechLlm *model, const SpeechLlmConfig *config, Error *err) {
-    model->decoder = decoder_open(model->dev, config->llm, err);
+    model->decoder = config->drawn ? decoder_open_drawn(model->dev, config->llm, config->seed, err)
+                                   : decoder_open(model->dev, config->llm, err);
     return model->decoder && (!config->encoder || open_encoder(model, config->encoder, err)) &&
            decoder_lora_declare(model->decoder, &config->lora, config->seed, &model->params, err) &&
            params_commit(&model->params, model->dev, err) &&

@@ -29,6 +29,7 @@ typedef struct SpeechLlmConfig {
     AdapterConfig adapter;
     LoraConfig lora;
     uint64_t seed; /* of initial weights, dropout and noise */
+    bool drawn;    /* frozen weights are drawn, not read: for plans and benchmarks, which need but config.json */
 } SpeechLlmConfig;
 
 typedef struct SpeechLlm SpeechLlm;

@@ -55,6 +55,9 @@ typedef struct Wavlm {
 /* `normalize` may override the folder's preprocessor_config.json. Weights that are not finite are an error
  * that names the tensor. */
 bool wavlm_open(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, Error *err);
+
+/* With drawn weights: the folder needs no more than config.json. */
+bool wavlm_open_drawn(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, uint64_t seed, Error *err);
 void wavlm_close(Wavlm *wavlm);
 
 typedef struct WavlmLimits {

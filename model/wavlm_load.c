@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/draw.h"
 #include "model/safetensors.h"
 #include "model/wavlm.h"
 
 /* All weights are walked twice, by the same function: first to measure their arena, then to fill it. */
 typedef struct Loader {
     Wavlm *wavlm;
-    const TensorFiles *files;
+    const TensorFiles *files; /* null: the weights are drawn */
     const char *prefix;
     bool measuring;
     float *staging, *reordered; /* host, as large as the largest tensor */
@@ -37,6 +38,7 @@ static bool stored_as(const Loader *loader, const char *name, int dims, const in
  * looks whether it is there, so that no memory is asked for that the file does not fill. */
 static bool read_floats(Loader *loader, const char *name, int dims, const int64_t *shape) {
     char full[NAME_MAX_BYTES];
+    if (!loader->files) return true;
     full_name(loader, full, name);
     if (loader->measuring && stored_as(loader, full, dims, shape)) return true;
     if (!tensors_read(loader->files, full, dims, shape, loader->staging, loader->err)) return false;
@@ -49,7 +51,7 @@ static bool read_floats(Loader *loader, const char *name, int dims, const int64_
 }
 
 static bool upload(Loader *loader, Tensor to, const float *from) {
-    if (loader->measuring) return true;
+    if (loader->measuring || !loader->files) return true;
     size_t count = (size_t)(to.rows * to.cols);
     Device *dev = loader->wavlm->dev;
     if (to.dtype == DTYPE_F32) return device_upload(dev, to.data, from, count * sizeof(float), loader->err);
@@ -153,7 +155,7 @@ static bool load_pos(Loader *loader) {
     const int64_t g_shape[] = {1, 1, taps}, v_shape[] = {hidden, width, taps};
     char old[NAME_MAX_BYTES];
     full_name(loader, old, names[0][0]);
-    const char *const *name = names[tensors_find(loader->files, old) == NULL];
+    const char *const *name = names[loader->files && !tensors_find(loader->files, old)];
     float g[POS_KERNEL_MAX];
     take(loader, &wavlm->pos, "encoder.pos_conv_embed.conv.weight", hidden, taps * width);
     if (!read_floats(loader, name[0], 3, g_shape)) return false;
@@ -241,7 +243,7 @@ static bool load_relative(Loader *loader) {
 
 static bool load_files(Wavlm *wavlm, const TensorFiles *files, Error *err) {
     Loader loader = {.wavlm = wavlm, .files = files, .prefix = "", .measuring = true, .err = err};
-    if (tensors_find(files, "wavlm.feature_projection.layer_norm.weight")) loader.prefix = "wavlm.";
+    if (files && tensors_find(files, "wavlm.feature_projection.layer_norm.weight")) loader.prefix = "wavlm.";
     Arena *weights = &wavlm->weights;
     weights->name = "encoder weights";
     loader.largest = (int64_t)wavlm->config.buckets * wavlm->config.heads;
@@ -258,19 +260,30 @@ static bool load_files(Wavlm *wavlm, const TensorFiles *files, Error *err) {
     return ok;
 }
 
-static bool load(Wavlm *wavlm, const char *folder, Error *err) {
+static bool load(Wavlm *wavlm, const char *folder, bool drawn, Error *err) {
     wavlm->layers = memory_new((size_t)wavlm->config.layers, sizeof *wavlm->layers, err);
-    TensorFiles *files = wavlm->layers ? tensors_open(folder, err) : NULL;
-    bool ok = files && load_files(wavlm, files, err);
+    TensorFiles *files = wavlm->layers && !drawn ? tensors_open(folder, err) : NULL;
+    bool ok = wavlm->layers && (files || drawn) && load_files(wavlm, files, err);
     tensors_close(files);
     return ok || fail_in(err, "encoder %s", folder);
 }
 
-bool wavlm_open(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, Error *err) {
+static bool open_folder(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, bool drawn, Error *err) {
     *wavlm = (Wavlm){.dev = dev};
     if (!wavlm_config_read(&wavlm->config, folder, err)) return false;
     if (normalize != TOGGLE_AUTO) wavlm->config.normalize = normalize == TOGGLE_ON;
-    if (load(wavlm, folder, err)) return true;
+    if (load(wavlm, folder, drawn, err)) return true;
+    wavlm_close(wavlm);
+    return false;
+}
+
+bool wavlm_open(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, Error *err) {
+    return open_folder(wavlm, dev, folder, normalize, false, err);
+}
+
+bool wavlm_open_drawn(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, uint64_t seed, Error *err) {
+    if (!open_folder(wavlm, dev, folder, normalize, true, err)) return false;
+    if (draw_weights(dev, wavlm->weights.base, wavlm->weights.size, seed, err)) return true;
     wavlm_close(wavlm);
     return false;
 }
