@@ -32,7 +32,9 @@ CUDA_FLAGS_toolkit = -DSEMOLLM_CUDA -isystem $(CUDA_HOME)/include
 CUDA_FLAGS_emu     = -DSEMOLLM_CUDA -DSEMOLLM_EMU
 CUDA_LIBS_toolkit  = $(CUDA_HOME)/lib64/libcudart_static.a -ldl -lrt
 CUDA_LIBS_emu      = -lstdc++
-CUDA_SOURCES_toolkit = $(wildcard kernels/cuda/*.c kernels/cuda/*.cu)
+# Last in the library, so that the linker takes from missing.c only what no other file has.
+CUDA_MISSING = kernels/cuda/missing.c
+CUDA_SOURCES_toolkit = $(filter-out $(CUDA_MISSING),$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)) $(CUDA_MISSING)
 CUDA_SOURCES_emu     = $(filter-out kernels/cuda/gemm.c,$(CUDA_SOURCES_toolkit)) $(wildcard tests/emu/*.cc)
 CUDA_FLAGS = $(CUDA_FLAGS_$(CUDA))
 CUDA_LIBS  = $(CUDA_LIBS_$(CUDA))
@@ -93,10 +95,15 @@ $(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(foreach l,$(below_$(1)),$(call 
 endef
 $(foreach l,$(LAYERS),$(eval $(call layer_rules,$(l))))
 
+# Kernels of the CUDA device beside the CPU device's.
+CUDA_TESTS = $(if $(filter-out none,$(CUDA)),cuda)
+$(BUILD)/tests/cuda/%: $(BUILD)/tests/cuda/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
 # Programs that end-to-end scripts run: they make inputs that the program itself would never write.
 HELPERS = $(BUILD)/tests/train/make_tiny $(BUILD)/tests/eval/bad_input_make
 
-TESTS = $(patsubst %.c,$(BUILD)/%,$(wildcard $(foreach l,$(LAYERS),tests/$(l)/test_*.c)))
+TESTS = $(patsubst %.c,$(BUILD)/%,$(wildcard $(foreach l,$(LAYERS) $(CUDA_TESTS),tests/$(l)/test_*.c)))
 
 test-programs: $(TESTS) $(HELPERS)
 

@@ -5,6 +5,15 @@
 
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/plan_impl.h"
+
+#ifdef SEMOLLM_CUDA
+#include "kernels/cuda/cuda.h"
+#define ON_CUDA(name, ...)                                                                                             \
+    if (dev->kind == DEVICE_CUDA) return cuda_device_##name(dev, __VA_ARGS__)
+#else
+#define ON_CUDA(name, ...) (void)dev
+#endif
 
 enum { ALIGNMENT = 256 };
 
@@ -23,14 +32,10 @@ static void *aligned_new(size_t bytes, Error *err) {
     return memory;
 }
 
-Device *device_open(DeviceKind kind, int threads, Error *err) {
-    if (kind != DEVICE_CPU) {
-        fail(err, "this build has the CPU device alone: build with the CUDA toolkit, or choose the CPU device");
-        return NULL;
-    }
+static Device *open_cpu(int threads, Error *err) {
     Device *dev = memory_new(1, sizeof *dev, err);
     if (!dev) return NULL;
-    *dev = (Device){.kind = kind, .dtype = DTYPE_F32, .threads = cpu_threads(threads)};
+    *dev = (Device){.kind = DEVICE_CPU, .dtype = DTYPE_F32, .threads = cpu_threads(threads)};
     dev->tiles = aligned_new((size_t)dev->threads * TILE_FLOATS * sizeof(float), err);
     if (!dev->tiles) {
         device_close(dev);
@@ -40,10 +45,53 @@ Device *device_open(DeviceKind kind, int threads, Error *err) {
     return dev;
 }
 
+Device *device_open(DeviceKind kind, int threads, Error *err) {
+    return kind == DEVICE_CPU ? open_cpu(threads, err) : device_open_cuda(0, DTYPE_BF16, err);
+}
+
+#ifdef SEMOLLM_CUDA
+
+int device_cuda_count(Error *err) { return cuda_device_count(err); }
+
+Device *device_open_cuda(int index, DType dtype, Error *err) {
+    if (dtype != DTYPE_BF16 && dtype != DTYPE_F32) {
+        fail(err, "the CUDA device computes in BF16 or F32, not in %s", dtype_name(dtype));
+        return NULL;
+    }
+    Device *dev = memory_new(1, sizeof *dev, err);
+    if (!dev) return NULL;
+    *dev = (Device){.kind = DEVICE_CUDA, .dtype = dtype, .threads = cpu_threads(0)};
+    if (!cuda_device_open(dev, index, err)) {
+        device_close(dev);
+        return NULL;
+    }
+    return dev;
+}
+
+#else
+
+int device_cuda_count(Error *err) {
+    fail(err, "this build has the CPU device alone: build with the CUDA toolkit, or choose the CPU device");
+    return 0;
+}
+
+Device *device_open_cuda(int index, DType dtype, Error *err) {
+    (void)index, (void)dtype;
+    device_cuda_count(err);
+    return NULL;
+}
+
+#endif
+
 void device_close(Device *dev) {
     if (!dev) return;
+    device_free(dev, dev->scratch);
+    if (dev->plan) plan_close(dev->plan);
+#ifdef SEMOLLM_CUDA
+    else if (dev->kind == DEVICE_CUDA)
+        cuda_device_close(dev);
+#endif
     free(dev->tiles);
-    free(dev->scratch);
     free(dev);
 }
 
@@ -52,48 +100,80 @@ DeviceKind device_kind(const Device *dev) { return dev->kind; }
 DType device_dtype(const Device *dev) { return dev->dtype; }
 
 void *device_alloc(Device *dev, size_t bytes, Error *err) {
-    (void)dev;
+    if (dev->plan) return plan_alloc(dev, bytes, err);
+    ON_CUDA(alloc, bytes, err);
     return aligned_new(bytes, err);
 }
 
 void device_free(Device *dev, void *memory) {
+    if (dev->plan) {
+        plan_free(dev, memory);
+        return;
+    }
+#ifdef SEMOLLM_CUDA
+    if (dev->kind == DEVICE_CUDA) {
+        cuda_device_free(dev, memory);
+        return;
+    }
+#else
     (void)dev;
+#endif
     free(memory);
 }
 
 bool device_upload(Device *dev, void *to, const void *from_host, size_t bytes, Error *err) {
-    (void)dev, (void)err;
+    if (dev->plan) return true;
+    ON_CUDA(upload, to, from_host, bytes, err);
+    (void)err;
     if (bytes) memcpy(to, from_host, bytes);
     return true;
 }
 
 bool device_download(Device *dev, void *to_host, const void *from, size_t bytes, Error *err) {
-    return device_upload(dev, to_host, from, bytes, err);
+    if (dev->plan) {
+        if (bytes) memset(to_host, 0, bytes);
+        return true;
+    }
+    ON_CUDA(download, to_host, from, bytes, err);
+    (void)err;
+    if (bytes) memcpy(to_host, from, bytes);
+    return true;
 }
 
 bool device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err) {
-    (void)dev, (void)err;
+    if (dev->plan) return true;
+    ON_CUDA(fill_zero, memory, bytes, err);
+    (void)err;
     if (bytes) memset(memory, 0, bytes);
     return true;
 }
 
 bool device_wait(Device *dev, Error *err) {
-    (void)dev, (void)err;
+    if (dev->plan) return true;
+    ON_CUDA(wait, err);
+    (void)err;
     return true;
+}
+
+bool device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err) {
+    if (dev->plan) return fail(err, "a planning device has no memory to tell of");
+    ON_CUDA(memory_info, free_bytes, total_bytes, err);
+    return cpu_memory_info(free_bytes, total_bytes, err);
 }
 
 bool device_reserve_scratch(Device *dev, size_t bytes, Error *err) {
     if (bytes <= dev->scratch_bytes) return true;
-    char *larger = aligned_new(bytes, err);
-    if (!larger) return fail_in(err, "scratch");
-    free(dev->scratch);
-    dev->scratch = larger;
+    if (!device_wait(dev, err)) return false;
+    device_free(dev, dev->scratch);
+    dev->scratch_bytes = 0;
+    dev->scratch = device_alloc(dev, bytes, err);
+    if (!dev->scratch) return fail_in(err, "scratch");
     dev->scratch_bytes = bytes;
     return true;
 }
 
 void *device_scratch(const Device *dev, size_t bytes, Error *err) {
-    if (!bytes) return dev->tiles; /* not to be touched, but no failure either */
+    if (!bytes) return dev->tiles ? (void *)dev->tiles : dev->scratch; /* not to be touched, but no failure either */
     if (bytes <= dev->scratch_bytes) return dev->scratch;
     fail(err, "scratch: %zu bytes are needed but %zu were reserved: a batch is larger than the one planned for", bytes,
          dev->scratch_bytes);

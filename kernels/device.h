@@ -19,6 +19,14 @@ void device_calm_idle_threads(char **argv);
 /* `threads` <= 0: one per core this process may run on. Where the build has no CUDA device, asking
  * for it is an error that says so. */
 Device *device_open(DeviceKind kind, int threads, Error *err);
+
+/* GPU number `index`; activations and frozen weights are stored as `dtype`: BF16, or F32 to debug with.
+ * device_open's is number 0 with BF16. */
+Device *device_open_cuda(int index, DType dtype, Error *err);
+
+/* How many GPUs there are to open. Where there is none, the error says why. */
+int device_cuda_count(Error *err);
+
 void device_close(Device *dev);
 
 DeviceKind device_kind(const Device *dev);
@@ -32,6 +40,9 @@ bool device_upload(Device *dev, void *to, const void *from_host, size_t bytes, E
 bool device_download(Device *dev, void *to_host, const void *from, size_t bytes, Error *err); /* waits */
 bool device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err);
 bool device_wait(Device *dev, Error *err);
+
+/* What the device can still give and what it has in all; the CPU's is the machine's. */
+bool device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err);
 
 /* Scratch is one buffer per device, shared by the ops because they run in order. Reserving belongs
  * to planning: it grows to the largest NAME_scratch(args) asked for. An op that needs more than was

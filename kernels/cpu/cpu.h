@@ -12,6 +12,7 @@ enum { TILE_FLOATS = 1 << 18 }; /* 1 MiB a thread */
 int cpu_threads(int wanted);        /* how many threads a device that was asked for `wanted` gets */
 void cpu_enter(const Device *dev);  /* makes the calling thread's parallel regions use dev->threads */
 float *cpu_tile(const Device *dev); /* the calling thread's TILE_FLOATS */
+bool cpu_memory_info(size_t *free_bytes, size_t *total_bytes, Error *err);
 
 /* The op, and what it takes of device_scratch. */
 #define DECLARE(Name, name)                                                                                            \

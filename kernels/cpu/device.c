@@ -1,4 +1,5 @@
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,3 +23,17 @@ void cpu_enter(const Device *dev) {
 }
 
 float *cpu_tile(const Device *dev) { return dev->tiles + (size_t)omp_get_thread_num() * TILE_FLOATS; }
+
+bool cpu_memory_info(size_t *free_bytes, size_t *total_bytes, Error *err) {
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (!file) return fail(err, "/proc/meminfo: cannot be read, so this machine's memory is not known");
+    char line[128];
+    size_t kib;
+    *free_bytes = *total_bytes = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemTotal: %zu", &kib) == 1) *total_bytes = kib * 1024;
+        if (sscanf(line, "MemAvailable: %zu", &kib) == 1) *free_bytes = kib * 1024;
+    }
+    fclose(file);
+    return *total_bytes ? true : fail(err, "/proc/meminfo: does not say how much memory this machine has");
+}

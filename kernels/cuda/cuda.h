@@ -20,6 +20,47 @@
 OP_LIST(DECLARE)
 #undef DECLARE
 
+/* The CUDA device's side of device.h. */
+int cuda_device_count(Error *err);
+bool cuda_device_open(Device *dev, int index, Error *err); /* where it fails, cuda_device_close clears up */
+void cuda_device_close(Device *dev);
+void *cuda_device_alloc(Device *dev, size_t bytes, Error *err);
+void cuda_device_free(Device *dev, void *memory);
+bool cuda_device_upload(Device *dev, void *to, const void *from_host, size_t bytes, Error *err);
+bool cuda_device_download(Device *dev, void *to_host, const void *from, size_t bytes, Error *err);
+bool cuda_device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err);
+bool cuda_device_wait(Device *dev, Error *err);
+bool cuda_device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err);
+
+/* What a kernel that wants much dynamic shared memory has been allowed so far. */
+typedef struct CudaAllowance {
+    const void *kernel;
+    size_t bytes;
+} CudaAllowance;
+
+/* What is uploaded goes through pinned memory, in order of arrival, a slot after the other, and the large
+ * through as much memory of the device, which a second stream fills while the ops go on. */
+enum { STAGING_SLOTS = 8, STAGING_SLOT_BYTES = 8 << 20 };
+typedef struct CudaStaging {
+    char *host, *device;
+    cudaEvent_t arrived, used[STAGING_SLOTS]; /* on the device; by the op's stream, so that the slot is free */
+    int slot;
+    size_t filled;
+} CudaStaging;
+
+enum { ALLOWANCES = 64 };
+typedef struct CudaDevice {
+    int index;
+    char name[128];
+    cudaStream_t stream, copies; /* of the ops; of uploads on their way */
+    CudaStaging staging;
+    CudaAllowance allowed[ALLOWANCES];
+    int allowances;
+    struct CudaGemms *gemms;
+} CudaDevice;
+
+static inline cudaStream_t cuda_stream(const Device *dev) { return dev->cuda->stream; }
+
 /* Whether a call of the CUDA runtime succeeded; the error names it and says what CUDA says. */
 bool cuda_ok(cudaError_t status, const char *call, Error *err);
 #define CUDA(call, err) cuda_ok(call, #call, err)
@@ -41,6 +82,8 @@ typedef struct CudaGemm {
     Activation act;
 } CudaGemm;
 
+bool cuda_gemms_open(Device *dev, Error *err);
+void cuda_gemms_close(Device *dev);
 bool cuda_gemm(Device *dev, const CudaGemm *g, Error *err);
 
 #endif
