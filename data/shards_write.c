@@ -312,9 +312,9 @@ static bool write_manifest(Writer *writer, Error *err) {
     return ok;
 }
 
-static bool remove_notes(const Writer *writer, Error *err) {
+static bool remove_notes(const Writer *writer, size_t shards, Error *err) {
     bool ok = true;
-    for (size_t i = 0; ok && i < writer->index.file_count; i++) {
+    for (size_t i = 0; ok && i < shards; i++) {
         char *path = shard_path(writer, i, ".note", err);
         ok = path && folder_remove(path, err);
         free(path);
@@ -333,7 +333,7 @@ static void print_census(const Writer *writer) {
     fputc('\n', stderr);
 }
 
-/* Finished already, or holding something else: the caller decides nothing by itself. */
+/* Finished already, but for the notes where it was killed at the very end; or holding something else. */
 static bool check_folder(const Writer *writer, bool *finished, Error *err) {
     *finished = false;
     char *path = path_join(writer->folder, SHARD_INDEX_NAME, err);
@@ -346,6 +346,7 @@ static bool check_folder(const Writer *writer, bool *finished, Error *err) {
             ok = fail(err, "%s: holds shards of another manifest or other options; remove it or name another folder",
                       writer->folder);
         *finished = ok;
+        ok = ok && remove_notes(writer, old.file_count, err);
     }
     shard_index_free(&old);
     free(path);
@@ -370,7 +371,7 @@ static bool write_all(Writer *writer, Error *err) {
         return fail(err, "%s: no utterance could be read, so no shard was written", writer->manifest->path);
     char *path = path_join(writer->folder, SHARD_INDEX_NAME, err);
     ok = path && write_manifest(writer, err) && shard_index_write(&writer->index, path, err) &&
-         remove_notes(writer, err);
+         remove_notes(writer, writer->index.file_count, err);
     free(path);
     if (ok) print_census(writer);
     return ok;

@@ -172,6 +172,8 @@ static void test_killed(void **state) {
         waitpid(child, NULL, 0);
     }
     assert_ok(write_shards(&manifest, killed, 1, &err), &err);
+    spill(killed, "t-000001.note", "{}", 2); /* as if killed between the index and the clearing up */
+    assert_ok(write_shards(&manifest, killed, 1, &err), &err);
     Names names;
     assert_ok(folder_list(killed, &names, &err), &err);
     for (size_t i = 0; i < names.count; i++) /* what a killed write was making may be left; nothing reads it */
