@@ -1,0 +1,459 @@
+/* LayerNorm and RMSNorm over rows. A part (a row, or one of RMSNorm's groups of it) stays in registers between
+ * its statistics and what is written, so that each operand is read once. Narrow parts belong to 1 to 32 lanes of
+ * a warp, wide ones to a whole block; gamma and beta lie in shared memory for all parts of a block. */
+#include "kernels/cuda/eight.cuh"
+
+/* A thread holds up to CHUNKS times eight elements of a part, `lanes` · 8 columns apart. */
+enum { NORM_THREADS = 512, NORM_REPEAT = 8, NORM_PARTIAL = 128 /* bytes for block_sum */ };
+
+/* How parts lie on threads. */
+typedef struct NormShape {
+    uint32_t parts, groups;
+    int width, lanes, threads, repeat; /* of a part; of threads to a part, to a block; of parts to a thread */
+    int chunks;
+    bool whole; /* everything can be read eight elements at a time */
+} NormShape;
+
+template <typename T> struct NormForward {
+    NormShape shape;
+    const T *x, *residual, *gamma, *beta;
+    T *sum, *y;
+    float *mean, *rstd;
+    int64_t x_ld, residual_ld, sum_ld, y_ld, rstd_ld;
+    float eps;
+    int act;
+};
+
+template <typename T> struct NormBackward {
+    NormShape shape;
+    const T *sum, *gamma, *dy, *bypass;
+    const float *mean, *rstd;
+    T *dx;
+    int64_t sum_ld, dy_ld, bypass_ld, dx_ld, rstd_ld;
+};
+
+/* Where a thread's part and columns are. */
+struct NormPlace {
+    bool live;
+    int64_t row;
+    int group, lane;
+};
+
+static __device__ __forceinline__ NormPlace norm_place(const NormShape &s, int repetition) {
+    uint32_t together = s.threads / s.lanes;
+    uint32_t part = (blockIdx.x * s.repeat + repetition) * together + threadIdx.x / s.lanes;
+    NormPlace p;
+    p.live = part < s.parts;
+    p.row = s.groups == 1 ? part : part / s.groups;
+    p.group = s.groups == 1 ? 0 : part % s.groups;
+    p.lane = (int)threadIdx.x % s.lanes;
+    return p;
+}
+
+/* Over the lanes of a part. */
+static __device__ __forceinline__ float part_sum(float x, int lanes, float *partial) {
+    if (lanes > 32) return block_sum(x, partial);
+    for (int step = lanes / 2; step > 0; step >>= 1) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+/* The columns' parameters to shared memory, padded with zeros to whole chunks; to be waited for. */
+template <typename T>
+static __device__ __forceinline__ void stage_columns(T *to, const T *from, const NormShape &s) {
+    if (s.whole) {
+        int bytes = s.width * (int)sizeof(T);
+        for (int i = (int)threadIdx.x * 16; i < bytes; i += s.threads * 16)
+            copy_async16((char *)to + i, (const char *)from + i, true);
+    } else {
+        for (int c = (int)threadIdx.x; c < (s.width + 7) / 8 * 8; c += s.threads)
+            to[c] = c < s.width ? from[c] : from_float<T>(0.0f);
+    }
+}
+
+/* s = x (+ residual) as it is kept: what is normalised is what backward will see. */
+template <typename T, int CHUNKS>
+static __device__ __forceinline__ void norm_load(float s[CHUNKS][8], const NormForward<T> &a, const NormPlace &p) {
+    const NormShape &shape = a.shape;
+    int64_t from = (int64_t)p.group * shape.width;
+    Eight<T> x[CHUNKS], add[CHUNKS];
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
+        take8(x[i], a.x + p.row * a.x_ld + from + c, count, shape.whole);
+        if (a.residual) take8(add[i], a.residual + p.row * a.residual_ld + from + c, count, shape.whole);
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        unpack8(s[i], x[i]);
+        if (a.residual) {
+            float v[8];
+            unpack8(v, add[i]);
+            for (int e = 0; e < 8; e++) s[i][e] += v[e];
+        }
+        if (!a.sum) continue;
+        int c = 8 * (p.lane + i * shape.lanes);
+        pack8(x[i], s[i]);
+        unpack8(s[i], x[i]);
+        put8(a.sum + p.row * a.sum_ld + from + c, x[i], p.live ? shape.width - c : 0, shape.whole);
+    }
+}
+
+template <typename T, int CHUNKS, bool CENTRED>
+__global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
+    const NormShape &shape = a.shape;
+    float *partial = (float *)shared_memory();
+    T *gamma = (T *)(shared_memory() + NORM_PARTIAL), *beta = gamma + (shape.width + 7) / 8 * 8;
+    stage_columns(gamma, a.gamma, shape);
+    if (CENTRED) stage_columns(beta, a.beta, shape);
+    copy_async_commit();
+    float s[CHUNKS][8], width = (float)shape.width;
+    for (int repetition = 0; repetition < shape.repeat; repetition++) {
+        NormPlace p = norm_place(shape, repetition);
+        norm_load<T, CHUNKS>(s, a, p);
+        if (repetition == 0) {
+            copy_async_wait<0>();
+            __syncthreads();
+        }
+        float mean = 0.0f, square = 0.0f;
+        if (CENTRED) {
+#pragma unroll
+            for (int i = 0; i < CHUNKS; i++)
+                for (int e = 0; e < 8; e++) mean += s[i][e];
+            mean = part_sum(mean, shape.lanes, partial) / width;
+        }
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            int count = shape.width - 8 * (p.lane + i * shape.lanes);
+            for (int e = 0; e < 8; e++) {
+                float v = CENTRED && e >= count ? 0.0f : s[i][e] - mean;
+                square += v * v;
+            }
+        }
+        float rstd = 1.0f / sqrtf(part_sum(square, shape.lanes, partial) / width + a.eps);
+        if (!p.live) continue;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            int c = 8 * (p.lane + i * shape.lanes);
+            if (c >= shape.width) continue;
+            float scale[8], shift[8];
+            load8(scale, gamma + c);
+            if (CENTRED) load8(shift, beta + c);
+            for (int e = 0; e < 8; e++) s[i][e] = (s[i][e] - mean) * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
+            activate8(s[i], a.act);
+            put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, shape.whole);
+        }
+        if (p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
+        if (p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
+    }
+}
+
+/* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (s - mean)·rstd; RMSNorm's
+ * without the first mean. */
+template <typename T, int CHUNKS, bool CENTRED>
+__global__ void __launch_bounds__(NORM_THREADS) norm_backward(NormBackward<T> a) {
+    const bool EARLY = CHUNKS * sizeof(T) <= 8; /* there are registers for what bypasses from the start */
+    const NormShape &shape = a.shape;
+    float *partial = (float *)shared_memory();
+    T *gamma = (T *)(shared_memory() + NORM_PARTIAL);
+    stage_columns(gamma, a.gamma, shape);
+    copy_async_commit();
+    Eight<T> s[CHUNKS], dy[CHUNKS], bypass[CHUNKS];
+    for (int repetition = 0; repetition < shape.repeat; repetition++) {
+        NormPlace p = norm_place(shape, repetition);
+        int64_t from = (int64_t)p.group * shape.width;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
+            take8(dy[i], a.dy + p.row * a.dy_ld + from + c, count, shape.whole);
+            take8(s[i], a.sum + p.row * a.sum_ld + from + c, count, shape.whole);
+            if (EARLY && a.bypass) take8(bypass[i], a.bypass + p.row * a.bypass_ld + from + c, count, shape.whole);
+        }
+        float mean = CENTRED && p.live ? a.mean[p.row] : 0.0f;
+        float rstd = p.live ? a.rstd[p.row * a.rstd_ld + p.group] : 0.0f;
+        if (repetition == 0) {
+            copy_async_wait<0>();
+            __syncthreads();
+        }
+        float plain = 0.0f, along = 0.0f;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            int c = 8 * (p.lane + i * shape.lanes);
+            if (c >= shape.width) continue;
+            float g[8], n[8], scale[8];
+            unpack8(g, dy[i]);
+            unpack8(n, s[i]);
+            load8(scale, gamma + c);
+            for (int e = 0; e < 8; e++) {
+                g[e] *= scale[e];
+                plain += g[e];
+                along += g[e] * ((n[e] - mean) * rstd);
+            }
+        }
+        if (CENTRED) plain = part_sum(plain, shape.lanes, partial) / (float)shape.width;
+        along = part_sum(along, shape.lanes, partial) / (float)shape.width;
+        if (!p.live) continue;
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            int c = 8 * (p.lane + i * shape.lanes);
+            if (c >= shape.width) continue;
+            float g[8], n[8], scale[8], add[8];
+            unpack8(g, dy[i]);
+            unpack8(n, s[i]);
+            load8(scale, gamma + c);
+            if (!EARLY && a.bypass) take8(bypass[i], a.bypass + p.row * a.bypass_ld + from + c, shape.width - c, shape.whole);
+            if (a.bypass) unpack8(add, bypass[i]);
+            for (int e = 0; e < 8; e++) {
+                float centred = CENTRED ? g[e] * scale[e] - plain : g[e] * scale[e];
+                g[e] = rstd * (centred - (n[e] - mean) * rstd * along) + (a.bypass ? add[e] : 0.0f);
+            }
+            put8(a.dx + p.row * a.dx_ld + from + c, g, shape.width - c, shape.whole);
+        }
+    }
+}
+
+/* ---- gradients of gamma and beta: sums over slices of the parts, then over the slices ---- */
+
+enum { PARAMETER_THREADS = 256, PARAMETER_COLUMNS = 256, SLICES = 64, SLICE_PARTS = 64 };
+
+static uint32_t slices_of(int64_t parts) {
+    int64_t wanted = (parts + SLICE_PARTS - 1) / SLICE_PARTS;
+    return (uint32_t)(wanted < SLICES ? wanted : SLICES);
+}
+
+/* Blocks of up to 256 columns (x) and slices of parts (y). sums[slice, 0] is Σ dy·n, sums[slice, 1] Σ dy. */
+template <typename T, bool CENTRED>
+__global__ void __launch_bounds__(PARAMETER_THREADS) norm_parameters(NormBackward<T> a, float *sums) {
+    const NormShape &shape = a.shape;
+    float *room = (float *)shared_memory(); /* [slot][columns] */
+    int slots = PARAMETER_THREADS / shape.lanes, lane = (int)threadIdx.x % shape.lanes;
+    int slot = (int)threadIdx.x / shape.lanes;
+    int columns = 8 * shape.lanes, first = (int)blockIdx.x * columns, c = first + 8 * lane, count = shape.width - c;
+    uint32_t each = (shape.parts + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * each;
+    uint32_t end = begin + each < shape.parts ? begin + each : shape.parts;
+    float scale[8] = {0.0f}, shift[8] = {0.0f};
+    for (uint32_t part = begin + slot; part < end; part += slots) {
+        int64_t row = part / shape.groups, group = part % shape.groups, from = group * shape.width + c;
+        Eight<T> dy, s;
+        take8(dy, a.dy + row * a.dy_ld + from, count, shape.whole);
+        take8(s, a.sum + row * a.sum_ld + from, count, shape.whole);
+        float mean = CENTRED ? a.mean[row] : 0.0f, rstd = a.rstd[row * a.rstd_ld + group], g[8], n[8];
+        if (count <= 0) continue;
+        unpack8(g, dy);
+        unpack8(n, s);
+        for (int e = 0; e < 8; e++) {
+            scale[e] += g[e] * ((n[e] - mean) * rstd);
+            shift[e] += g[e];
+        }
+    }
+    for (int which = 0; which < (CENTRED ? 2 : 1); which++) {
+        __syncthreads();
+        for (int e = 0; e < 8; e++) room[slot * columns + e * shape.lanes + lane] = which ? shift[e] : scale[e];
+        __syncthreads();
+        for (int i = (int)threadIdx.x; i < columns; i += PARAMETER_THREADS) {
+            float total = 0.0f;
+            for (int k = 0; k < slots; k++) total += room[k * columns + i % 8 * shape.lanes + i / 8];
+            if (first + i < shape.width) sums[((int64_t)blockIdx.y * 2 + which) * shape.width + first + i] = total;
+        }
+    }
+}
+
+__global__ void norm_parameters_finish(const float *sums, int slices, int width, float *dgamma, float *dbeta) {
+    int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (c >= width) return;
+    float scale = 0.0f, shift = 0.0f;
+    for (int i = 0; i < slices; i++) {
+        scale += sums[(int64_t)2 * i * width + c];
+        if (dbeta) shift += sums[((int64_t)2 * i + 1) * width + c];
+    }
+    if (dgamma) dgamma[c] += scale;
+    if (dbeta) dbeta[c] += shift;
+}
+
+static size_t parameters_scratch(int64_t parts, int64_t width) {
+    return (size_t)slices_of(parts) * 2 * (size_t)width * sizeof(float);
+}
+
+template <typename T>
+static bool run_parameters(Device *dev, NormBackward<T> a, bool centred, Tensor dgamma, Tensor dbeta, Error *err) {
+    NormShape &s = a.shape;
+    if (!s.parts || (!tensor_present(dgamma) && !tensor_present(dbeta))) return true;
+    float *sums = (float *)device_scratch(dev, parameters_scratch(s.parts, s.width), err);
+    if (!sums) return false;
+    s.lanes = 1;
+    while (s.lanes < 32 && 8 * s.lanes < s.width) s.lanes *= 2;
+    uint32_t slices = slices_of(s.parts);
+    dim3 grid((unsigned)((s.width + 8 * s.lanes - 1) / (8 * s.lanes)), slices);
+    size_t shared = PARAMETER_THREADS * 8 * sizeof(float);
+    bool ok = centred ? LAUNCH(dev, err, (norm_parameters<T, true>), grid, dim3(PARAMETER_THREADS), shared, a, sums)
+                      : LAUNCH(dev, err, (norm_parameters<T, false>), grid, dim3(PARAMETER_THREADS), shared, a, sums);
+    return ok && LAUNCH(dev, err, norm_parameters_finish, blocks_for(s.width, 128), dim3(128), 0, sums, (int)slices,
+                        s.width, (float *)dgamma.data, (float *)dbeta.data);
+}
+
+/* ---- launching ---- */
+
+/* `most` chunks of narrow parts to a thread: as many as its registers hold. */
+static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int most, bool whole, Error *err) {
+    int64_t width = cols / groups, octets = (width + 7) / 8;
+    if (octets > 4 * NORM_THREADS)
+        return fail(err, "a norm over %lld columns: at most %d are provided for", (long long)width, 32 * NORM_THREADS);
+    if (rows * groups > UINT32_MAX / 2)
+        return fail(err, "a norm over %lld rows in %d groups is too large", (long long)rows, groups);
+    *s = NormShape();
+    s->parts = (uint32_t)(rows * groups);
+    s->groups = (uint32_t)groups;
+    s->width = (int)width;
+    s->whole = whole && width % 8 == 0;
+    s->lanes = s->chunks = 1;
+    while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2;
+    while (s->chunks < most && s->lanes * s->chunks < octets) s->chunks *= 2;
+    s->threads = s->chunks > 4 ? NORM_THREADS / 2 : NORM_THREADS;
+    s->repeat = s->chunks > 4 ? 2 : 1;
+    if (s->lanes * s->chunks >= octets) return true;
+    s->chunks = octets > 2 * NORM_THREADS ? 4 : 2;
+    s->lanes = s->threads = (int)((octets + s->chunks * 32 - 1) / (s->chunks * 32) * 32);
+    s->repeat = NORM_REPEAT;
+    return true;
+}
+
+static dim3 norm_grid(const NormShape &s) {
+    return blocks_for(s.parts, (int64_t)s.threads / s.lanes * s.repeat);
+}
+
+static size_t norm_shared(const NormShape &s, int vectors, size_t size) {
+    return NORM_PARTIAL + (size_t)((s.width + 7) / 8 * 8) * size * vectors;
+}
+
+template <typename T, bool CENTRED> static bool run_forward(Device *dev, const NormForward<T> &a, Error *err) {
+    void (*kernel)(NormForward<T>) = a.shape.chunks == 1   ? norm_forward<T, 1, CENTRED>
+                                     : a.shape.chunks == 2 ? norm_forward<T, 2, CENTRED>
+                                     : a.shape.chunks == 4 ? norm_forward<T, 4, CENTRED>
+                                                           : norm_forward<T, sizeof(T) == 2 ? 8 : 4, CENTRED>;
+    return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", kernel, norm_grid(a.shape), dim3(a.shape.threads),
+                  norm_shared(a.shape, CENTRED ? 2 : 1, sizeof(T)), a);
+}
+
+template <typename T, bool CENTRED> static bool run_backward(Device *dev, const NormBackward<T> &a, Error *err) {
+    void (*kernel)(NormBackward<T>) = a.shape.chunks == 1   ? norm_backward<T, 1, CENTRED>
+                                      : a.shape.chunks == 2 ? norm_backward<T, 2, CENTRED>
+                                                            : norm_backward<T, 4, CENTRED>;
+    return launch(dev, err, CENTRED ? "layer_norm_backward" : "rms_norm_backward", kernel, norm_grid(a.shape),
+                  dim3(a.shape.threads), norm_shared(a.shape, 1, sizeof(T)), a);
+}
+
+/* What both norms' arguments hold; LayerNorm's are RMSNorm's and more. */
+template <typename T, typename Args> static NormForward<T> forward_of(const Args *a, const NormShape &shape) {
+    NormForward<T> f = {};
+    f.shape = shape;
+    f.x = (const T *)a->x.data, f.x_ld = a->x.ld;
+    f.residual = (const T *)a->residual.data, f.residual_ld = a->residual.ld;
+    f.sum = (T *)a->sum.data, f.sum_ld = a->sum.ld;
+    f.y = (T *)a->y.data, f.y_ld = a->y.ld;
+    f.gamma = (const T *)a->gamma.data;
+    f.rstd = (float *)a->rstd.data;
+    f.eps = a->eps;
+    return f;
+}
+
+template <typename T, typename Args> static NormBackward<T> backward_of(const Args *a, const NormShape &shape) {
+    NormBackward<T> b = {};
+    b.shape = shape;
+    b.sum = (const T *)a->sum.data, b.sum_ld = a->sum.ld;
+    b.dy = (const T *)a->dy.data, b.dy_ld = a->dy.ld;
+    b.bypass = (const T *)a->residual_grad.data, b.bypass_ld = a->residual_grad.ld;
+    b.dx = (T *)a->dx.data, b.dx_ld = a->dx.ld;
+    b.gamma = (const T *)a->gamma.data;
+    b.rstd = (const float *)a->rstd.data;
+    return b;
+}
+
+template <typename Args> static bool forward_whole(const Args *a) {
+    return rows_whole(a->x) && rows_whole(a->residual) && rows_whole(a->sum) && rows_whole(a->y) &&
+           (uintptr_t)a->gamma.data % 16 == 0;
+}
+
+template <typename Args> static bool backward_whole(const Args *a) {
+    return rows_whole(a->sum) && rows_whole(a->dy) && rows_whole(a->dx) && rows_whole(a->residual_grad) &&
+           (uintptr_t)a->gamma.data % 16 == 0;
+}
+
+template <typename T> static bool layer_norm(Device *dev, const LayerNormArgs *a, Error *err) {
+    NormShape shape;
+    bool whole = forward_whole(a) && (uintptr_t)a->beta.data % 16 == 0;
+    if (!norm_shape(&shape, a->x.rows, a->x.cols, 1, sizeof(T) == 2 ? 8 : 4, whole, err)) return false;
+    NormForward<T> f = forward_of<T>(a, shape);
+    f.beta = (const T *)a->beta.data;
+    f.mean = (float *)a->mean.data;
+    f.rstd_ld = 1;
+    f.act = a->act;
+    return run_forward<T, true>(dev, f, err);
+}
+
+template <typename T> static bool layer_norm_backward(Device *dev, const LayerNormBackwardArgs *a, Error *err) {
+    NormShape shape;
+    if (!norm_shape(&shape, a->dy.rows, a->dy.cols, 1, sizeof(T) == 2 ? 4 : 2, backward_whole(a), err)) return false;
+    NormBackward<T> b = backward_of<T>(a, shape);
+    b.mean = (const float *)a->mean.data;
+    b.rstd_ld = 1;
+    if (!run_parameters(dev, b, true, a->dgamma, a->dbeta, err)) return false; /* dx may overwrite dy */
+    return !b.dx || run_backward<T, true>(dev, b, err);
+}
+
+template <typename T> static bool rms_norm(Device *dev, const RmsNormArgs *a, Error *err) {
+    NormShape shape;
+    if (!norm_shape(&shape, a->x.rows, a->x.cols, a->groups, sizeof(T) == 2 ? 8 : 4, forward_whole(a), err))
+        return false;
+    NormForward<T> f = forward_of<T>(a, shape);
+    f.rstd_ld = a->rstd.ld;
+    return run_forward<T, false>(dev, f, err);
+}
+
+template <typename T> static bool rms_norm_backward(Device *dev, const RmsNormBackwardArgs *a, Error *err) {
+    NormShape shape;
+    if (!norm_shape(&shape, a->dy.rows, a->dy.cols, a->groups, sizeof(T) == 2 ? 4 : 2, backward_whole(a), err))
+        return false;
+    NormBackward<T> b = backward_of<T>(a, shape);
+    b.rstd_ld = a->rstd.ld;
+    if (!run_parameters(dev, b, false, a->dgamma, Tensor(), err)) return false; /* dx may overwrite dy */
+    return !b.dx || run_backward<T, false>(dev, b, err);
+}
+
+extern "C" {
+
+bool cuda_layer_norm(Device *dev, const LayerNormArgs *a, Error *err) {
+    return dev->dtype == DTYPE_BF16 ? layer_norm<bf16>(dev, a, err) : layer_norm<float>(dev, a, err);
+}
+
+size_t cuda_layer_norm_scratch(const Device *dev, const LayerNormArgs *a) {
+    (void)dev, (void)a;
+    return 0;
+}
+
+bool cuda_layer_norm_backward(Device *dev, const LayerNormBackwardArgs *a, Error *err) {
+    return dev->dtype == DTYPE_BF16 ? layer_norm_backward<bf16>(dev, a, err) : layer_norm_backward<float>(dev, a, err);
+}
+
+size_t cuda_layer_norm_backward_scratch(const Device *dev, const LayerNormBackwardArgs *a) {
+    (void)dev;
+    bool wanted = tensor_present(a->dgamma) || tensor_present(a->dbeta);
+    return wanted ? parameters_scratch(a->dy.rows, a->dy.cols) : 0;
+}
+
+bool cuda_rms_norm(Device *dev, const RmsNormArgs *a, Error *err) {
+    return dev->dtype == DTYPE_BF16 ? rms_norm<bf16>(dev, a, err) : rms_norm<float>(dev, a, err);
+}
+
+size_t cuda_rms_norm_scratch(const Device *dev, const RmsNormArgs *a) {
+    (void)dev, (void)a;
+    return 0;
+}
+
+bool cuda_rms_norm_backward(Device *dev, const RmsNormBackwardArgs *a, Error *err) {
+    return dev->dtype == DTYPE_BF16 ? rms_norm_backward<bf16>(dev, a, err) : rms_norm_backward<float>(dev, a, err);
+}
+
+size_t cuda_rms_norm_backward_scratch(const Device *dev, const RmsNormBackwardArgs *a) {
+    (void)dev;
+    return tensor_present(a->dgamma) ? parameters_scratch(a->dy.rows * a->groups, a->dy.cols / a->groups) : 0;
+}
+}
