@@ -1,0 +1,71 @@
+/* How kernels that stream over rows see them: as vectors of 16 bytes where addresses and row lengths allow it,
+ * of single elements elsewhere. */
+#ifndef SEMOLLM_KERNELS_CUDA_ROWS_CUH
+#define SEMOLLM_KERNELS_CUDA_ROWS_CUH
+
+#include "kernels/cuda/kernel.cuh"
+
+/* Four elements at an address that their size divides. */
+static __device__ __forceinline__ void load4(float v[4], const bf16 *from) {
+    uint2 raw = *(const uint2 *)from;
+    v[0] = bf16_low(raw.x), v[1] = bf16_high(raw.x), v[2] = bf16_low(raw.y), v[3] = bf16_high(raw.y);
+}
+
+static __device__ __forceinline__ void load4(float v[4], const float *from) {
+    uint4 raw = load16(from);
+    v[0] = bits_float(raw.x), v[1] = bits_float(raw.y), v[2] = bits_float(raw.z), v[3] = bits_float(raw.w);
+}
+
+static __device__ __forceinline__ void store4(bf16 *to, const float v[4]) {
+    *(uint2 *)to = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+}
+
+static __device__ __forceinline__ void store4(float *to, const float v[4]) {
+    store16(to, make_uint4(float_bits(v[0]), float_bits(v[1]), float_bits(v[2]), float_bits(v[3])));
+}
+
+/* The first `count` of WIDTH (1, 4 or 8) elements, the others zero; a full vector's address is aligned. */
+template <int WIDTH, typename T> static __device__ __forceinline__ void load_some(float *v, const T *from, int count) {
+    if (WIDTH == 8 && count == 8) {
+        load8(v, from);
+    } else if (WIDTH == 4 && count == 4) {
+        load4(v, from);
+    } else {
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) v[i] = i < count ? to_float(from[i]) : 0.0f;
+    }
+}
+
+template <int WIDTH, typename T> static __device__ __forceinline__ void store_some(T *to, const float *v, int count) {
+    if (WIDTH == 8 && count == 8) {
+        store8(to, v);
+    } else if (WIDTH == 4 && count == 4) {
+        store4(to, v);
+    } else {
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++)
+            if (i < count) to[i] = from_float<T>(v[i]);
+    }
+}
+
+/* Vector number `item` of rows of `vectors`. */
+struct Place {
+    int64_t row, vector;
+};
+
+static __device__ __forceinline__ Place place_of(int64_t item, int64_t vectors) {
+    if ((uint64_t)(item | vectors) >> 32) return Place{item / vectors, item % vectors};
+    uint32_t row = (uint32_t)item / (uint32_t)vectors; /* the rule, and much the cheaper division */
+    return Place{(int64_t)row, (int64_t)((uint32_t)item - row * (uint32_t)vectors)};
+}
+
+/* Whether each row begins at an address that `bytes` divides. */
+static inline bool rows_aligned(Tensor t, size_t bytes) {
+    size_t row = (size_t)t.ld * dtype_size(t.dtype);
+    return !t.data || ((uintptr_t)t.data % bytes == 0 && (t.rows <= 1 || row % bytes == 0));
+}
+
+/* Whether nothing lies between the rows. */
+static inline bool rows_dense(Tensor t) { return !t.data || t.rows <= 1 || t.ld == t.cols; }
+
+#endif
