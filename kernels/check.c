@@ -123,45 +123,73 @@ bool check_matmul(const Device *dev, const MatmulArgs *a, Error *err) {
     END;
 }
 
-static void need_lora(Check *c, const Lora *lora, Tensor low, int64_t n, int64_t in, int64_t out) {
-    if (!tensor_present(lora->a)) return;
-    need32(c, "lora.a", lora->a, ANY, in);
-    need32(c, "lora.b", lora->b, out, lora->a.rows);
-    need32(c, "low", low, n, lora->a.rows);
-    need_dropout(c, &lora->dropout, n);
+/* All pairs of a layer of `out` outputs; *rank becomes Σr. */
+static void need_loras(Check *c, const Lora *lora, int64_t n, int64_t in, int64_t out, int64_t *rank) {
+    int64_t outputs = 0;
+    *rank = 0;
+    for (int i = 0; i < LINEAR_PARTS && !c->failed; i++) {
+        outputs += lora[i].b.rows;
+        if (!tensor_present(lora[i].a)) continue;
+        need32(c, "lora.a", lora[i].a, ANY, in);
+        need32(c, "lora.b", lora[i].b, ANY, lora[i].a.rows);
+        need_dropout(c, &lora[i].dropout, n);
+        *rank += lora[i].a.rows;
+    }
+    if (*rank && outputs != out)
+        refuse(c, "LoRA's parts have %" PRId64 " outputs, the layer has %" PRId64, outputs, out);
+}
+
+/* Rows of t, if there are any, go on for at least `tail` columns past the view. */
+static void need_tail(Check *c, const char *name, Tensor t, int64_t tail) {
+    if (c->failed || tail == 0 || t.ld >= t.cols + tail) return;
+    refuse(c, "%s has a leading dimension of %" PRId64 ", which leaves no tail of %" PRId64, name, t.ld, tail);
+}
+
+static void need_room(Check *c, int64_t tail, int64_t rank) {
+    require(c, tail == 0 || tail >= rank, "the tail is shorter than the sum of LoRA's ranks");
 }
 
 bool check_linear(const Device *dev, const LinearArgs *a, Error *err) {
     BEGIN("linear");
-    int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows;
+    int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows, rank;
     need(c, "x", a->x, n, in);
     need(c, "weight", a->weight, out, in);
     maybe(c, "bias", a->bias, 1, out);
     need(c, "y", a->y, n, out);
-    need_lora(c, &a->lora, a->low, n, in, out);
+    need_loras(c, a->lora, n, in, out, &rank);
+    if (rank) need(c, "low", a->low, n, rank);
+    need_room(c, a->tail, rank);
+    need_tail(c, "x", a->x, a->tail);
+    need_tail(c, "weight", a->weight, a->tail);
     need_activation(c, a->act);
     END;
 }
 
+static void need_lora_gradients(Check *c, const LinearBackwardArgs *a, int64_t rank) {
+    for (int i = 0; i < LINEAR_PARTS && !c->failed; i++) {
+        const Lora *lora = &a->lora[i];
+        if (tensor_present(a->da[i])) need(c, "x", a->x, a->dy.rows, a->weight.cols);
+        if (tensor_present(a->db[i])) need(c, "low", a->low, a->dy.rows, rank);
+        require(c, tensor_present(lora->a) || !(tensor_present(a->da[i]) || tensor_present(a->db[i])),
+                "da or db is wanted but there is no LoRA pair");
+        maybe32(c, "da", a->da[i], lora->a.rows, a->weight.cols);
+        maybe32(c, "db", a->db[i], lora->b.rows, lora->a.rows);
+    }
+}
+
 bool check_linear_backward(const Device *dev, const LinearBackwardArgs *a, Error *err) {
     BEGIN("linear_backward");
-    int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols;
+    int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols, rank;
     need(c, "dy", a->dy, n, out);
     need(c, "weight", a->weight, out, in);
     maybe(c, "dx", a->dx, n, in);
-    if (tensor_present(a->da) || tensor_present(a->dweight)) need(c, "x", a->x, n, in);
+    if (tensor_present(a->dweight)) need(c, "x", a->x, n, in);
     maybe32(c, "dweight", a->dweight, out, in);
     maybe32(c, "dbias", a->dbias, 1, out);
-    if (tensor_present(a->lora.a)) {
-        need32(c, "lora.a", a->lora.a, ANY, in);
-        need32(c, "lora.b", a->lora.b, out, a->lora.a.rows);
-        need_dropout(c, &a->lora.dropout, n);
-    }
-    require(c, tensor_present(a->lora.a) || !(tensor_present(a->da) || tensor_present(a->db)),
-            "da or db is wanted but there is no LoRA pair");
-    maybe32(c, "da", a->da, a->lora.a.rows, in);
-    maybe32(c, "db", a->db, out, a->lora.a.rows);
-    if (tensor_present(a->db)) need32(c, "low", a->low, n, a->lora.a.rows);
+    need_loras(c, a->lora, n, in, out, &rank);
+    need_lora_gradients(c, a, rank);
+    need_room(c, a->tail, rank);
+    need_tail(c, "dy", a->dy, a->tail);
     END;
 }
 

@@ -21,33 +21,58 @@ COST(Matmul, matmul) {
                     product(a->c.rows, a->c.cols, k) + function_flops(a->act) * elements(a->c)};
 }
 
+/* A, B and their inner rows; the two products of n rows with a pair. */
+static OpCost lora_cost(const Lora *lora, int64_t n) {
+    OpCost cost = {0.0, 0.0};
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        if (!tensor_present(lora[i].a)) continue;
+        cost.bytes += bytes_of(lora[i].a) + bytes_of(lora[i].b);
+        cost.flops += product(n, lora[i].a.rows, lora[i].a.cols) + product(n, lora[i].a.rows, lora[i].b.rows);
+    }
+    return cost;
+}
+
 COST(Linear, linear) {
-    int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows, r = tensor_present(a->lora.a) ? a->lora.a.rows : 0;
+    int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows;
+    OpCost lora = lora_cost(a->lora, n);
     double y = bytes_of(a->y) * (a->accumulate ? 2.0 : 1.0);
-    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + y +
-                        (r ? bytes_of(a->lora.a) + bytes_of(a->lora.b) + bytes_of(a->low) : 0.0),
-                    product(n, out, in) + product(n, r, in) + product(n, out, r) +
-                        function_flops(a->act) * elements(a->y)};
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + y + lora.bytes +
+                        (lora.bytes > 0.0 ? bytes_of(a->low) : 0.0),
+                    product(n, out, in) + lora.flops + function_flops(a->act) * elements(a->y)};
+}
+
+/* What a pair adds to the products of dy and x with the frozen weight. */
+static OpCost lora_backward_cost(const LinearBackwardArgs *a, int i) {
+    const Lora *lora = &a->lora[i];
+    int64_t n = a->dy.rows, in = a->weight.cols, out = lora->b.rows, r = lora->a.rows;
+    bool dx = tensor_present(a->dx), da = tensor_present(a->da[i]), db = tensor_present(a->db[i]);
+    if (!tensor_present(lora->a)) return (OpCost){0.0, 0.0};
+    double bytes = 2.0 * (bytes_of(a->da[i]) + bytes_of(a->db[i])) + bytes_of(lora->a) + bytes_of(lora->b);
+    bytes += db ? (double)n * (double)r * (double)dtype_size(a->low.dtype) : 0.0;
+    double flops = dx || da ? product(n, r, out) : 0.0;
+    flops += dx ? product(n, in, r) : 0.0;
+    flops += da ? product(r, in, n) : 0.0;
+    flops += db ? product(out, r, n) : 0.0;
+    return (OpCost){bytes, flops};
 }
 
 COST(LinearBackward, linear_backward) {
     int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols;
-    int64_t r = tensor_present(a->lora.a) ? a->lora.a.rows : 0;
-    bool dx = tensor_present(a->dx), da = tensor_present(a->da), db = tensor_present(a->db);
-    bool dweight = tensor_present(a->dweight);
-    double bytes = bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
-    bytes += dx ? bytes_of(a->weight) : 0.0;
-    bytes += da || dweight ? bytes_of(a->x) : 0.0;
-    bytes += 2.0 * (bytes_of(a->dweight) + bytes_of(a->dbias) + bytes_of(a->da) + bytes_of(a->db));
-    bytes += r ? bytes_of(a->lora.a) + bytes_of(a->lora.b) : 0.0;
-    bytes += db ? bytes_of(a->low) : 0.0;
-    double flops = dx ? product(n, in, out) + product(n, in, r) : 0.0;
-    flops += dx || da ? product(n, r, out) : 0.0;
-    flops += da ? product(r, in, n) : 0.0;
-    flops += db ? product(out, r, n) : 0.0;
-    flops += dweight ? product(out, in, n) : 0.0;
-    flops += tensor_present(a->dbias) ? elements(a->dy) : 0.0;
-    return (OpCost){bytes, flops};
+    bool dx = tensor_present(a->dx), x = tensor_present(a->dweight);
+    OpCost cost = {0.0, 0.0};
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        OpCost lora = lora_backward_cost(a, i);
+        cost.bytes += lora.bytes;
+        cost.flops += lora.flops;
+        x = x || tensor_present(a->da[i]);
+    }
+    cost.bytes += bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
+    cost.bytes += (dx ? bytes_of(a->weight) : 0.0) + (x ? bytes_of(a->x) : 0.0);
+    cost.bytes += 2.0 * (bytes_of(a->dweight) + bytes_of(a->dbias));
+    cost.flops += dx ? product(n, in, out) : 0.0;
+    cost.flops += tensor_present(a->dweight) ? product(out, in, n) : 0.0;
+    cost.flops += tensor_present(a->dbias) ? elements(a->dy) : 0.0;
+    return cost;
 }
 
 COST(LayerNorm, layer_norm) {

@@ -52,24 +52,36 @@ typedef struct Dropout {
     const int32_t *sample, *position; /* [n], device */
 } Dropout;
 
-/* A LoRA pair on a linear layer: + scale · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021; PEFT's semantics). */
+/* A LoRA pair on outputs of a linear layer: + scale · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021; PEFT's semantics). */
 typedef struct Lora {
-    Tensor a; /* [r, in] F32; absent: no LoRA */
-    Tensor b; /* [out, r] F32 */
+    Tensor a; /* [r, in] F32; absent: no LoRA on these outputs */
+    Tensor b; /* [outputs, r] F32; `outputs` is stated where a is absent too */
     float scale;
     Dropout dropout;
 } Lora;
+
+/* Maps of one input are one linear layer (q, k, v; gate, up), each a part with its own pair: lora[i] is of
+ * the lora[i].b.rows outputs after those of the parts before it. Parts with no outputs come last; unless
+ * no part has a pair, all parts' outputs are the layer's. Σr is the sum of the pairs' ranks. */
+enum { LINEAR_PARTS = 3 };
+
+/* How many elements of spare room, `tail`, let an op take LoRA into the product itself, as Σr more of the
+ * sum's terms: x's and the weight's rows then go on for so many columns past the view (ld >= cols + tail),
+ * dy's too, and so many rows of the weight's width lie past the weight's last. The op overwrites them at
+ * will. 0: the device has no use for any. Results do not depend on it but for rounding. */
+int64_t linear_tail(const Device *dev, int64_t rank); /* of Σr */
 
 /* y = act(x·Wᵀ + bias + LoRA) (+ y where accumulate, after the activation). */
 typedef struct LinearArgs {
     Tensor x;      /* [n, in] */
     Tensor weight; /* [out, in] */
     Tensor bias;   /* [1, out] or absent */
-    Lora lora;
+    Lora lora[LINEAR_PARTS];
+    int64_t tail; /* 0, or at least linear_tail's columns past x and weight */
     Activation act;
     bool accumulate;
     Tensor y;   /* [n, out] */
-    Tensor low; /* [n, r] F32: dropout(x)·Aᵀ, kept for backward; absent without LoRA */
+    Tensor low; /* [n, Σr]: dropout(x)·Aᵀ of each pair, kept for backward; absent without LoRA */
 } LinearArgs;
 OP(Linear, linear);
 
@@ -77,13 +89,14 @@ OP(Linear, linear);
 typedef struct LinearBackwardArgs {
     Tensor x;      /* [n, in]; needed for da and dweight */
     Tensor weight; /* [out, in] */
-    Lora lora;
-    Tensor low; /* [n, r] from forward */
-    Tensor dy;  /* [n, out] */
-    Tensor dx;  /* [n, in] or absent; written, or added to where accumulate_dx */
+    Lora lora[LINEAR_PARTS];
+    int64_t tail; /* 0, or at least linear_tail's columns past dy and rows past weight */
+    Tensor low;   /* [n, Σr] from forward; needed for db */
+    Tensor dy;    /* [n, out] */
+    Tensor dx;    /* [n, in] or absent; written, or added to where accumulate_dx */
     bool accumulate_dx;
-    Tensor da, db;         /* like lora.a and lora.b, or absent; accumulated */
-    Tensor dweight, dbias; /* like weight and bias, F32, or absent; accumulated */
+    Tensor da[LINEAR_PARTS], db[LINEAR_PARTS]; /* like the pairs' a and b, or absent; accumulated */
+    Tensor dweight, dbias;                     /* like weight and bias, F32, or absent; accumulated */
 } LinearBackwardArgs;
 OP(LinearBackward, linear_backward);
 

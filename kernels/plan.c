@@ -91,7 +91,9 @@ static bool note(Device *dev, const char *op, WorkKind kind, OpCost cost, Error 
 }
 
 #define NOTE(Name, name, kind)                                                                                         \
-    bool plan_##name(Device *dev, const Name##Args *a, Error *err) { return note(dev, #name, kind, name##_cost(a), err); }
+    bool plan_##name(Device *dev, const Name##Args *a, Error *err) {                                                   \
+        return note(dev, #name, kind, name##_cost(a), err);                                                            \
+    }
 
 NOTE(Matmul, matmul, WORK_GEMM)
 NOTE(LayerNorm, layer_norm, WORK_OTHER)
@@ -133,37 +135,36 @@ bool plan_conv(Device *dev, const ConvArgs *a, Error *err) {
     return note(dev, "conv", a->x.cols > 1 ? WORK_GEMM : WORK_OTHER, conv_cost(a), err);
 }
 
-/* A product on its own, [m, k] by [k, n], its result in `c`. */
-static OpCost product_cost(Tensor a, bool transpose_a, Tensor b, bool transpose_b, Tensor c, float beta) {
-    return matmul_cost(&(MatmulArgs){
-        .a = a, .b = b, .c = c, .transpose_a = transpose_a, .transpose_b = transpose_b, .alpha = 1, .beta = beta});
+/* What LoRA adds to a linear layer, which reads the large operand once more. */
+static OpCost added_cost(OpCost whole, OpCost plain, Tensor again) {
+    double bytes = (double)again.rows * (double)again.cols * (double)dtype_size(again.dtype);
+    return (OpCost){whole.bytes - plain.bytes + bytes, whole.flops - plain.flops};
+}
+
+static bool any_pair(const Lora lora[LINEAR_PARTS]) {
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (tensor_present(lora[i].a)) return true;
+    return false;
 }
 
 bool plan_linear(Device *dev, const LinearArgs *a, Error *err) {
     LinearArgs plain = *a;
-    plain.lora = (Lora){0};
-    plain.low = (Tensor){0};
-    if (!note(dev, "linear", WORK_GEMM, linear_cost(&plain), err)) return false;
-    return !tensor_present(a->lora.a) ||
-           note(dev, "linear's LoRA", WORK_LORA, product_cost(a->x, false, a->lora.a, true, a->low, 0), err);
-}
-
-/* dy·B for dx and da, its product with x, and dyᵀ·low. */
-static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, Error *err) {
-    static const char op[] = "linear_backward's LoRA";
-    bool da = tensor_present(a->da), db = tensor_present(a->db);
-    Tensor inner = tensor_of(a->dy.data, DTYPE_F32, a->dy.rows, a->lora.a.rows);
-    return (!(da || tensor_present(a->dx)) ||
-            note(dev, op, WORK_LORA, product_cost(a->dy, false, a->lora.b, false, inner, 0), err)) &&
-           (!da || note(dev, op, WORK_LORA, product_cost(inner, true, a->x, false, a->da, 1), err)) &&
-           (!db || note(dev, op, WORK_LORA, product_cost(a->dy, true, a->low, false, a->db, 1), err));
+    for (int i = 0; i < LINEAR_PARTS; i++) plain.lora[i] = (Lora){0};
+    OpCost cost = linear_cost(&plain);
+    if (!note(dev, "linear", WORK_GEMM, cost, err)) return false;
+    return !any_pair(a->lora) || note(dev, "linear's LoRA", WORK_LORA, added_cost(linear_cost(a), cost, a->x), err);
 }
 
 bool plan_linear_backward(Device *dev, const LinearBackwardArgs *a, Error *err) {
     LinearBackwardArgs plain = *a;
-    plain.lora = (Lora){0};
-    plain.low = plain.da = plain.db = (Tensor){0};
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        plain.lora[i] = (Lora){0};
+        plain.da[i] = plain.db[i] = (Tensor){0};
+    }
+    OpCost cost = linear_backward_cost(&plain);
     bool product = tensor_present(a->dx) || tensor_present(a->dweight) || tensor_present(a->dbias);
-    if (product && !note(dev, "linear_backward", WORK_GEMM, linear_backward_cost(&plain), err)) return false;
-    return !tensor_present(a->lora.a) || note_lora_backward(dev, a, err);
+    if (product && !note(dev, "linear_backward", WORK_GEMM, cost, err)) return false;
+    if (!product) cost.bytes = 0; /* dy is read for LoRA alone */
+    return !any_pair(a->lora) || note(dev, "linear_backward's LoRA", WORK_LORA,
+                                      added_cost(linear_backward_cost(a), cost, product ? a->dy : (Tensor){0}), err);
 }

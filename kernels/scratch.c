@@ -1,4 +1,4 @@
-/* How much scratch an op wants reserved on a device. */
+/* How much scratch, or spare room beside its operands, an op wants on a device. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
 #ifdef SEMOLLM_CUDA
@@ -16,3 +16,10 @@
         return cpu_##name##_scratch(a);                                                                                \
     }
 OP_LIST(SCRATCH)
+
+/* Rows stay aligned to a sector of memory, and the products' terms to what tensor cores take at a time. */
+enum { TAIL_STEP = 16 };
+
+int64_t linear_tail(const Device *dev, int64_t rank) {
+    return device_kind(dev) == DEVICE_CUDA ? (rank + TAIL_STEP - 1) / TAIL_STEP * TAIL_STEP : 0;
+}

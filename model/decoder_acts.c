@@ -53,14 +53,15 @@ static void take_mlp(const Layout *to, LayerActs *acts, int l, const DecoderLimi
 }
 
 static void take_low(const Layout *to, LayerActs *acts, int l, const DecoderLimits *limits) {
-    const LoraPlan *plan = &to->decoder->lora;
-    for (int p = 0; plan->modules && p < PROJECTIONS; p++) {
+    static const int groups[] = {PROJ_Q, PROJ_O, PROJ_GATE, PROJ_DOWN};
+    DType dtype = device_dtype(to->decoder->dev);
+    for (int g = 0; g < 4; g++) {
         int rank = 0;
-        for (int other = 0; other < plan->layers; other++) { /* shared: room for the widest */
-            int r = plan->modules[other][p].rank;
+        for (int other = 0; other < to->decoder->config.layers; other++) { /* shared: room for the widest */
+            int r = group_rank(to->decoder, other, groups[g]);
             if (limits->training ? other == l : r > rank) rank = r;
         }
-        if (rank) acts->low[p] = take(to, "low", l, DTYPE_F32, limits->tokens, rank);
+        if (rank) acts->low[groups[g]] = take(to, "low", l, dtype, limits->tokens, rank);
     }
 }
 

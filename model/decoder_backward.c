@@ -2,36 +2,23 @@
  * What is cheap is computed again: norm outputs, the MLP's product, Qwen3's rotated queries. */
 #include "model/decoder_internal.h"
 
-/* Gradients of one projection: dx (written, or added to) and LoRA's. Either may be left out. */
-static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int projection, Tensor x,
-                         Tensor dy, Tensor dx, bool add, Error *err) {
+/* Gradients of projections of one input x, whose outputs' gradients are columns of dy: dx, and LoRA's where x
+ * is given. Either may be left out. */
+static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x,
+                         Tensor dy, Tensor dx, Error *err) {
     LinearBackwardArgs args = {.x = x,
-                               .weight = projection_weight(decoder, layer, projection),
-                               .lora = projection_lora(decoder, acts, pass, layer, projection),
-                               .low = projection_low(decoder, acts, layer, projection, dy.rows),
+                               .weight = group_weight(&decoder->layers[layer], first),
+                               .low = group_low(decoder, acts, layer, first, dy.rows),
                                .dy = dy,
-                               .dx = dx,
-                               .accumulate_dx = add};
-    if (tensor_present(args.lora.a) && tensor_present(x)) {
-        const LoraModule *module = &decoder->lora.modules[layer][projection];
-        args.da = decoder->params->items[module->a].grad;
-        args.db = decoder->params->items[module->b].grad;
+                               .dx = dx};
+    group_loras(decoder, acts, pass, layer, first, args.lora);
+    for (int i = 0; i < LINEAR_PARTS && tensor_present(x); i++) {
+        if (!tensor_present(args.lora[i].a)) continue;
+        const LoraModule *module = &decoder->lora.modules[layer][first + i];
+        args.da[i] = decoder->params->items[module->a].grad;
+        args.db[i] = decoder->params->items[module->b].grad;
     }
     return RUN(decoder, linear_backward, &args, err);
-}
-
-/* `count` projections of one input x, whose outputs' gradients lie in columns of dy. */
-static bool projects_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, int count,
-                          Tensor x, Tensor dy, Tensor dx, Error *err) {
-    if (!any_lora(decoder, layer, first, count)) {
-        const LayerWeights *w = &decoder->layers[layer];
-        LinearBackwardArgs args = {.weight = first == PROJ_Q ? w->qkv : w->gate_up, .dy = dy, .dx = dx};
-        return RUN(decoder, linear_backward, &args, err);
-    }
-    for (int p = first; p < first + count; p++)
-        if (!project_back(decoder, acts, pass, layer, p, x, projection_part(decoder, dy, p), dx, p > first, err))
-            return false;
-    return true;
 }
 
 static bool norm_again(Decoder *decoder, Tensor x, Tensor gamma, Tensor y, Error *err) {
@@ -58,12 +45,12 @@ static bool down_back(Decoder *decoder, const Acts *acts, const Pass *pass, int 
     Tensor gate_up = tensor_rows(acts->layers[layer].gate_up, 0, n);
     Tensor gate = projection_part(decoder, gate_up, PROJ_GATE), up = projection_part(decoder, gate_up, PROJ_UP);
     Tensor dprod = tensor_rows(acts->dprod, 0, n), prod = {0}, none = {0};
-    bool lora = any_lora(decoder, layer, PROJ_DOWN, 1);
+    bool lora = group_rank(decoder, layer, PROJ_DOWN) > 0;
     if (lora) prod = tensor_rows(acts->prod, 0, n);
     SwigluBackwardArgs args = {.gate = gate, .up = up, .dy = dprod, .dgate = gate, .dup = up, .y = prod};
-    return project_back(decoder, acts, pass, layer, PROJ_DOWN, none, dx, dprod, false, err) &&
+    return project_back(decoder, acts, pass, layer, PROJ_DOWN, none, dx, dprod, err) &&
            RUN(decoder, swiglu_backward, &args, err) &&
-           (!lora || project_back(decoder, acts, pass, layer, PROJ_DOWN, prod, dx, none, false, err));
+           (!lora || project_back(decoder, acts, pass, layer, PROJ_DOWN, prod, dx, none, err));
 }
 
 /* From the layer's output back to attention's: dx is the stream's gradient on both ends. */
@@ -75,10 +62,10 @@ static bool mlp_back(Decoder *decoder, const Acts *acts, const Pass *pass, int l
     Tensor att = tensor_rows(layer_last(decoder, layer) ? acts->last_att : la->att, 0, dx.rows);
     Tensor gamma = decoder->layers[layer].post_norm;
     return down_back(decoder, acts, pass, layer, dx, err) &&
-           (!any_lora(decoder, layer, PROJ_GATE, 2) || norm_again(decoder, mid, gamma, normed, err)) &&
-           projects_back(decoder, acts, pass, layer, PROJ_GATE, 2, normed, gate_up, dnormed, err) &&
+           (!group_rank(decoder, layer, PROJ_GATE) || norm_again(decoder, mid, gamma, normed, err)) &&
+           project_back(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, dnormed, err) &&
            norm_back(decoder, mid, gamma, la->mid_rstd, dnormed, dx, true, err) &&
-           project_back(decoder, acts, pass, layer, PROJ_O, att, dx, datt, false, err);
+           project_back(decoder, acts, pass, layer, PROJ_O, att, dx, datt, err);
 }
 
 static bool unturn(Decoder *decoder, const Acts *acts, Tensor dx, int heads, Error *err) {
@@ -124,8 +111,8 @@ static bool attention_back(Decoder *decoder, const Acts *acts, const Pass *pass,
                                   .dv = projection_part(decoder, dqkv, PROJ_V)};
     return turned_again(decoder, acts, pass, layer, err) && RUN(decoder, attention_backward, &args, err) &&
            unturn_queries(decoder, acts, layer, dqkv, err) &&
-           (!any_lora(decoder, layer, PROJ_Q, 3) || norm_again(decoder, x, gamma, normed, err)) &&
-           projects_back(decoder, acts, pass, layer, PROJ_Q, 3, normed, dqkv, dnormed, err) &&
+           (!group_rank(decoder, layer, PROJ_Q) || norm_again(decoder, x, gamma, normed, err)) &&
+           project_back(decoder, acts, pass, layer, PROJ_Q, normed, dqkv, dnormed, err) &&
            norm_back(decoder, x, gamma, la->x_rstd, dnormed, dx, true, err);
 }
 

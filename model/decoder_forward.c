@@ -22,30 +22,27 @@ Tensor projection_part(const Decoder *decoder, Tensor whole, int projection) {
     return tensor_cols(whole, first, width);
 }
 
-static Tensor fused_weight(const LayerWeights *w, int projection) {
-    return projection <= PROJ_V ? w->qkv : projection == PROJ_O ? w->o : projection == PROJ_DOWN ? w->down : w->gate_up;
+int group_size(int first) { return first == PROJ_Q ? 3 : first == PROJ_GATE ? 2 : 1; }
+
+int group_rank(const Decoder *decoder, int layer, int first) {
+    int rank = 0;
+    for (int p = first; decoder->params && p < first + group_size(first); p++)
+        rank += decoder->lora.modules[layer][p].rank;
+    return rank;
 }
 
-static Tensor fused_bias(const LayerWeights *w, int projection) {
-    return projection <= PROJ_V      ? w->qkv_bias
-           : projection == PROJ_O    ? w->o_bias
-           : projection == PROJ_DOWN ? w->down_bias
-                                     : w->gate_up_bias;
+Tensor group_weight(const LayerWeights *w, int first) {
+    return first == PROJ_Q ? w->qkv : first == PROJ_O ? w->o : first == PROJ_GATE ? w->gate_up : w->down;
 }
 
-Tensor projection_weight(const Decoder *decoder, int layer, int projection) {
-    int64_t width, first = part_of(decoder, projection, &width);
-    return tensor_rows(fused_weight(&decoder->layers[layer], projection), first, width);
+static Tensor group_bias(const LayerWeights *w, int first) {
+    return first == PROJ_Q      ? w->qkv_bias
+           : first == PROJ_O    ? w->o_bias
+           : first == PROJ_GATE ? w->gate_up_bias
+                                : w->down_bias;
 }
 
-bool any_lora(const Decoder *decoder, int layer, int first, int count) {
-    for (int p = first; decoder->params && p < first + count; p++)
-        if (decoder->lora.modules[layer][p].rank) return true;
-    return false;
-}
-
-Lora projection_lora(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int projection) {
-    if (!any_lora(decoder, layer, projection, 1)) return (Lora){0};
+static Lora projection_lora(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int projection) {
     const LoraModule *module = &decoder->lora.modules[layer][projection];
     const Param *params = decoder->params->items;
     bool responses = layer_last(decoder, layer) && projection >= PROJ_O;
@@ -59,30 +56,32 @@ Lora projection_lora(const Decoder *decoder, const Acts *acts, const Pass *pass,
         .a = params[module->a].value, .b = params[module->b].value, .scale = module->scale, .dropout = dropout};
 }
 
-Tensor projection_low(const Decoder *decoder, const Acts *acts, int layer, int projection, int64_t n) {
-    if (!any_lora(decoder, layer, projection, 1)) return (Tensor){0};
-    int rank = decoder->lora.modules[layer][projection].rank;
-    return tensor_of(acts->layers[layer].low[projection].data, DTYPE_F32, n, rank);
+void group_loras(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first,
+                 Lora lora[LINEAR_PARTS]) {
+    for (int i = 0; i < LINEAR_PARTS; i++) lora[i] = (Lora){0};
+    for (int i = 0; i < group_size(first); i++) {
+        part_of(decoder, first + i, &lora[i].b.rows);
+        if (decoder->params && decoder->lora.modules[layer][first + i].rank)
+            lora[i] = projection_lora(decoder, acts, pass, layer, first + i);
+    }
 }
 
-/* `count` projections of one input into their columns of y; as one product where none has LoRA. */
-static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, int count, Tensor x,
-                    Tensor y, Error *err) {
-    Tensor bias = fused_bias(&decoder->layers[layer], first);
-    if (!any_lora(decoder, layer, first, count)) {
-        Tensor weight = fused_weight(&decoder->layers[layer], first);
-        return RUN(decoder, linear, (&(LinearArgs){.x = x, .weight = weight, .bias = bias, .y = y}), err);
-    }
-    for (int p = first; p < first + count; p++) {
-        LinearArgs args = {.x = x,
-                           .weight = projection_weight(decoder, layer, p),
-                           .bias = tensor_present(bias) ? projection_part(decoder, bias, p) : bias,
-                           .lora = projection_lora(decoder, acts, pass, layer, p),
-                           .y = projection_part(decoder, y, p),
-                           .low = projection_low(decoder, acts, layer, p, x.rows)};
-        if (!RUN(decoder, linear, &args, err)) return false;
-    }
-    return true;
+Tensor group_low(const Decoder *decoder, const Acts *acts, int layer, int first, int64_t n) {
+    Tensor low = acts->layers[layer].low[first];
+    int rank = group_rank(decoder, layer, first);
+    return rank ? tensor_of(low.data, low.dtype, n, rank) : (Tensor){0};
+}
+
+/* The projections of one input x into their columns of y. */
+static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x, Tensor y,
+                    Error *err) {
+    LinearArgs args = {.x = x,
+                       .weight = group_weight(&decoder->layers[layer], first),
+                       .bias = group_bias(&decoder->layers[layer], first),
+                       .y = y,
+                       .low = group_low(decoder, acts, layer, first, x.rows)};
+    group_loras(decoder, acts, pass, layer, first, args.lora);
+    return RUN(decoder, linear, &args, err);
 }
 
 /* ---- attention ---- */
@@ -199,7 +198,7 @@ static bool attention_block(Decoder *decoder, const Acts *acts, const Pass *pass
         sum = x;
     }
     return norm(decoder, in, residual, sum, decoder->layers[layer].input_norm, la->x_rstd, normed, err) &&
-           project(decoder, acts, pass, layer, PROJ_Q, 3, normed, tensor_rows(la->qkv, 0, n), err) &&
+           project(decoder, acts, pass, layer, PROJ_Q, normed, tensor_rows(la->qkv, 0, n), err) &&
            turn_queries(decoder, acts, pass, layer, err) && attend(decoder, acts, pass, layer, err);
 }
 
@@ -224,10 +223,10 @@ static bool mlp_block(Decoder *decoder, const Acts *acts, const Pass *pass, int 
     SwigluArgs swiglu = {.gate = projection_part(decoder, gate_up, PROJ_GATE),
                          .up = projection_part(decoder, gate_up, PROJ_UP),
                          .y = prod};
-    return project(decoder, acts, pass, layer, PROJ_O, 1, att, out, err) &&
+    return project(decoder, acts, pass, layer, PROJ_O, att, out, err) &&
            norm(decoder, out, x, mid, decoder->layers[layer].post_norm, la->mid_rstd, normed, err) &&
-           project(decoder, acts, pass, layer, PROJ_GATE, 2, normed, gate_up, err) &&
-           RUN(decoder, swiglu, &swiglu, err) && project(decoder, acts, pass, layer, PROJ_DOWN, 1, prod, out, err);
+           project(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, err) && RUN(decoder, swiglu, &swiglu, err) &&
+           project(decoder, acts, pass, layer, PROJ_DOWN, prod, out, err);
 }
 
 bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err) {

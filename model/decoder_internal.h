@@ -7,7 +7,7 @@
 enum { PROJ_Q, PROJ_K, PROJ_V, PROJ_O, PROJ_GATE, PROJ_UP, PROJ_DOWN };
 
 /* Maps with one input are stored as one matrix (rows q, k, v; gate, up), so that one product computes
- * them where none has LoRA. */
+ * them: a group of projections, known by its first. */
 typedef struct LayerWeights {
     Tensor input_norm, post_norm; /* [1, d] */
     Tensor q_norm, k_norm;        /* [1, head_dim], Qwen3's */
@@ -25,7 +25,7 @@ typedef struct LayerActs {
     Tensor x_rstd, mid_rstd;
     Tensor mid;              /* [n, d]: the residual stream after attention */
     Tensor gate_up;          /* [n, 2 · ffn] */
-    Tensor low[PROJECTIONS]; /* [n, r]: LoRA's inner rows */
+    Tensor low[PROJECTIONS]; /* [n, Σr] of each group: LoRA's inner rows */
 } LayerActs;
 
 /* Buffers of one trip through the layers, for at most `limits`. */
@@ -105,10 +105,12 @@ bool acts_reserve(Decoder *decoder, Acts *acts, const Cache *cache, Error *err);
 /* decoder_forward.c */
 bool layer_last(const Decoder *decoder, int layer);
 Tensor projection_part(const Decoder *decoder, Tensor whole, int projection); /* its columns of a fused output */
-Tensor projection_weight(const Decoder *decoder, int layer, int projection);
-Lora projection_lora(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int projection);
-Tensor projection_low(const Decoder *decoder, const Acts *acts, int layer, int projection, int64_t n);
-bool any_lora(const Decoder *decoder, int layer, int first, int count);
+int group_size(int first);
+int group_rank(const Decoder *decoder, int layer, int first); /* the sum of its ranks; 0: no LoRA */
+Tensor group_weight(const LayerWeights *w, int first);
+void group_loras(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first,
+                 Lora lora[LINEAR_PARTS]);
+Tensor group_low(const Decoder *decoder, const Acts *acts, int layer, int first, int64_t n);
 bool turn_queries(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err);
 AttentionArgs attention_args(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer);
 bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err);

@@ -6,10 +6,29 @@
 static bool has_lora(const Lora *lora) { return tensor_present(lora->a); }
 static bool drops(const Lora *lora) { return has_lora(lora) && lora->dropout.p > 0.0f; }
 
-/* Forward: dropout(x), and the product itself where it must be activated before it is added. */
+static bool any_drops(const Lora *lora) {
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (drops(&lora[i])) return true;
+    return false;
+}
+
+/* Part i's columns of y or dy, and of low. */
+static Tensor part_outputs(const Lora *lora, int i, Tensor t) {
+    int64_t first = 0;
+    for (int j = 0; j < i; j++) first += lora[j].b.rows;
+    return tensor_cols(t, first, lora[i].b.rows);
+}
+
+static Tensor part_low(const Lora *lora, int i, Tensor low) {
+    int64_t first = 0;
+    for (int j = 0; j < i; j++) first += has_lora(&lora[j]) ? lora[j].a.rows : 0;
+    return tensor_cols(low, first, lora[i].a.rows);
+}
+
+/* Forward: a part's dropout(x), and the product itself where it must be activated before it is added. */
 size_t cpu_linear_scratch(const LinearArgs *a) {
     int64_t n = a->x.rows;
-    int64_t dropped = drops(&a->lora) ? n * a->x.cols : 0;
+    int64_t dropped = any_drops(a->lora) ? n * a->x.cols : 0;
     int64_t product = a->accumulate && a->act != ACT_NONE ? n * a->weight.rows : 0;
     return (size_t)(dropped + product) * sizeof(float);
 }
@@ -21,58 +40,50 @@ static Tensor dropped_input(Tensor x, const Lora *lora, float *room) {
     return dropped;
 }
 
-static bool add_lora(const LinearArgs *a, Tensor x, Tensor y, Error *err) {
-    int64_t n = x.rows, in = x.cols, out = y.cols, r = a->lora.a.rows;
-    Gemm down = {.transpose_b = true,
-                 .m = n,
-                 .n = r,
-                 .k = in,
-                 .alpha = 1.0f,
-                 .a = floats(x),
-                 .lda = x.ld,
-                 .b = floats(a->lora.a),
-                 .ldb = a->lora.a.ld,
-                 .c = floats(a->low),
-                 .ldc = a->low.ld};
-    Gemm up = {.transpose_b = true,
-               .m = n,
-               .n = out,
-               .k = r,
-               .alpha = a->lora.scale,
-               .beta = 1.0f,
-               .a = floats(a->low),
-               .lda = a->low.ld,
-               .b = floats(a->lora.b),
-               .ldb = a->lora.b.ld,
-               .c = floats(y),
-               .ldc = y.ld};
-    return gemm(&down, err) && gemm(&up, err);
+/* c = alpha · op(a)·op(b) + beta · c. */
+static bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c,
+                     Error *err) {
+    Gemm g = {.transpose_a = transpose_a,
+              .transpose_b = transpose_b,
+              .m = c.rows,
+              .n = c.cols,
+              .k = transpose_a ? a.rows : a.cols,
+              .alpha = alpha,
+              .beta = beta,
+              .a = floats(a),
+              .lda = a.ld,
+              .b = floats(b),
+              .ldb = b.ld,
+              .c = floats(c),
+              .ldc = c.ld};
+    return gemm(&g, err);
+}
+
+/* y += LoRA, `room` for one part's dropout(x). */
+static bool add_loras(const LinearArgs *a, Tensor y, float *room, Error *err) {
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        const Lora *lora = &a->lora[i];
+        if (!has_lora(lora)) continue;
+        Tensor low = part_low(a->lora, i, a->low);
+        if (!multiply(dropped_input(a->x, lora, room), false, lora->a, true, 1.0f, 0.0f, low, err) ||
+            !multiply(low, false, lora->b, true, lora->scale, 1.0f, part_outputs(a->lora, i, y), err))
+            return false;
+    }
+    return true;
 }
 
 bool cpu_linear(Device *dev, const LinearArgs *a, Error *err) {
     float *scratch = device_scratch(dev, cpu_linear_scratch(a), err);
     if (!scratch) return fail_in(err, "linear");
-    int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows;
+    int64_t n = a->x.rows, out = a->weight.rows;
     bool apart = a->accumulate && a->act != ACT_NONE;
     Tensor y = a->y;
     if (apart) {
         y = tensor_of(scratch, DTYPE_F32, n, out);
         scratch += n * out;
     }
-    Gemm g = {.transpose_b = true,
-              .m = n,
-              .n = out,
-              .k = in,
-              .alpha = 1.0f,
-              .beta = a->accumulate && !apart ? 1.0f : 0.0f,
-              .a = floats(a->x),
-              .lda = a->x.ld,
-              .b = floats(a->weight),
-              .ldb = a->weight.ld,
-              .c = floats(y),
-              .ldc = y.ld};
-    if (!gemm(&g, err)) return fail_in(err, "linear");
-    if (has_lora(&a->lora) && !add_lora(a, dropped_input(a->x, &a->lora, scratch), y, err))
+    if (!multiply(a->x, false, a->weight, true, 1.0f, a->accumulate && !apart ? 1.0f : 0.0f, y, err) ||
+        !add_loras(a, y, scratch, err))
         return fail_in(err, "linear");
     const float *bias = floats(a->bias);
     if (!bias && a->act == ACT_NONE) return true;
@@ -84,117 +95,49 @@ bool cpu_linear(Device *dev, const LinearArgs *a, Error *err) {
     return true;
 }
 
-/* Backward: scale · dy·B, and with dropout a copy of x's shape: first dropout(x), then its gradient. */
+/* Backward: a part's scale · dy·B, and with dropout a copy of x's shape: first dropout(x), then its gradient. */
 size_t cpu_linear_backward_scratch(const LinearBackwardArgs *a) {
-    if (!has_lora(&a->lora)) return 0;
-    int64_t n = a->dy.rows;
-    return (size_t)(n * a->lora.a.rows + (drops(&a->lora) ? n * a->weight.cols : 0)) * sizeof(float);
+    int64_t n = a->dy.rows, rank = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (has_lora(&a->lora[i]) && a->lora[i].a.rows > rank) rank = a->lora[i].a.rows;
+    return (size_t)(n * rank + (any_drops(a->lora) ? n * a->weight.cols : 0)) * sizeof(float);
 }
 
-static bool backward_lora(const LinearBackwardArgs *a, float *scratch, Error *err) {
-    const Lora *lora = &a->lora;
-    int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols, r = lora->a.rows;
-    float *dlow = scratch, *room = scratch + n * r;
-    Gemm low = {.m = n,
-                .n = r,
-                .k = out,
-                .alpha = lora->scale,
-                .a = floats(a->dy),
-                .lda = a->dy.ld,
-                .b = floats(lora->b),
-                .ldb = lora->b.ld,
-                .c = dlow,
-                .ldc = r};
-    if (!gemm(&low, err)) return false;
-    if (tensor_present(a->db)) {
-        Gemm db = {.transpose_a = true,
-                   .m = out,
-                   .n = r,
-                   .k = n,
-                   .alpha = lora->scale,
-                   .beta = 1.0f,
-                   .a = floats(a->dy),
-                   .lda = a->dy.ld,
-                   .b = floats(a->low),
-                   .ldb = a->low.ld,
-                   .c = floats(a->db),
-                   .ldc = a->db.ld};
-        if (!gemm(&db, err)) return false;
-    }
-    if (tensor_present(a->da)) {
-        Tensor x = dropped_input(a->x, lora, room);
-        Gemm da = {.transpose_a = true,
-                   .m = r,
-                   .n = in,
-                   .k = n,
-                   .alpha = 1.0f,
-                   .beta = 1.0f,
-                   .a = dlow,
-                   .lda = r,
-                   .b = floats(x),
-                   .ldb = x.ld,
-                   .c = floats(a->da),
-                   .ldc = a->da.ld};
-        if (!gemm(&da, err)) return false;
-    }
-    if (!tensor_present(a->dx)) return true;
-    Gemm dx = {.m = n,
-               .n = in,
-               .k = r,
-               .alpha = 1.0f,
-               .beta = 1.0f,
-               .a = dlow,
-               .lda = r,
-               .b = floats(lora->a),
-               .ldb = lora->a.ld,
-               .c = floats(a->dx),
-               .ldc = a->dx.ld};
-    if (!drops(lora)) return gemm(&dx, err);
-    dx.c = room;
-    dx.ldc = in;
-    dx.beta = 0.0f;
-    if (!gemm(&dx, err)) return false;
-    Tensor through = tensor_of(room, DTYPE_F32, n, in);
+/* dx += the gradient through a part's dropout(x), which is dlow·A. */
+static bool add_through(const LinearBackwardArgs *a, const Lora *lora, Tensor dlow, float *room, Error *err) {
+    if (!drops(lora)) return multiply(dlow, false, lora->a, false, 1.0f, 1.0f, a->dx, err);
+    Tensor through = tensor_of(room, DTYPE_F32, a->dx.rows, a->dx.cols);
+    if (!multiply(dlow, false, lora->a, false, 1.0f, 0.0f, through, err)) return false;
     rows_dropout(through, through, &lora->dropout);
-#pragma omp parallel for schedule(static) if (n * in > PARALLEL_FROM)
-    for (int64_t i = 0; i < n; i++) row_add(row_of(a->dx, i), 1.0f, row_of(through, i), in);
+#pragma omp parallel for schedule(static) if (through.rows * through.cols > PARALLEL_FROM)
+    for (int64_t i = 0; i < through.rows; i++) row_add(row_of(a->dx, i), 1.0f, row_of(through, i), through.cols);
     return true;
+}
+
+static bool backward_lora(const LinearBackwardArgs *a, int i, float *scratch, Error *err) {
+    const Lora *lora = &a->lora[i];
+    int64_t n = a->dy.rows, r = lora->a.rows;
+    Tensor dy = part_outputs(a->lora, i, a->dy), dlow = tensor_of(scratch, DTYPE_F32, n, r);
+    float *room = scratch + n * r;
+    if (!multiply(dy, false, lora->b, false, lora->scale, 0.0f, dlow, err)) return false;
+    if (tensor_present(a->db[i]) &&
+        !multiply(dy, true, part_low(a->lora, i, a->low), false, lora->scale, 1.0f, a->db[i], err))
+        return false;
+    if (tensor_present(a->da[i]) &&
+        !multiply(dlow, true, dropped_input(a->x, lora, room), false, 1.0f, 1.0f, a->da[i], err))
+        return false;
+    return !tensor_present(a->dx) || add_through(a, lora, dlow, room, err);
 }
 
 bool cpu_linear_backward(Device *dev, const LinearBackwardArgs *a, Error *err) {
     float *scratch = device_scratch(dev, cpu_linear_backward_scratch(a), err);
-    if (!scratch) return fail_in(err, "linear_backward");
-    int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols;
-    if (tensor_present(a->dx)) {
-        Gemm dx = {.m = n,
-                   .n = in,
-                   .k = out,
-                   .alpha = 1.0f,
-                   .beta = a->accumulate_dx ? 1.0f : 0.0f,
-                   .a = floats(a->dy),
-                   .lda = a->dy.ld,
-                   .b = floats(a->weight),
-                   .ldb = a->weight.ld,
-                   .c = floats(a->dx),
-                   .ldc = a->dx.ld};
-        if (!gemm(&dx, err)) return fail_in(err, "linear_backward");
-    }
-    if (has_lora(&a->lora) && !backward_lora(a, scratch, err)) return fail_in(err, "linear_backward");
-    if (tensor_present(a->dweight)) {
-        Gemm dw = {.transpose_a = true,
-                   .m = out,
-                   .n = in,
-                   .k = n,
-                   .alpha = 1.0f,
-                   .beta = 1.0f,
-                   .a = floats(a->dy),
-                   .lda = a->dy.ld,
-                   .b = floats(a->x),
-                   .ldb = a->x.ld,
-                   .c = floats(a->dweight),
-                   .ldc = a->dweight.ld};
-        if (!gemm(&dw, err)) return fail_in(err, "linear_backward");
-    }
+    bool ok = scratch != NULL;
+    if (ok && tensor_present(a->dx))
+        ok = multiply(a->dy, false, a->weight, false, 1.0f, a->accumulate_dx ? 1.0f : 0.0f, a->dx, err);
+    for (int i = 0; i < LINEAR_PARTS && ok; i++)
+        if (has_lora(&a->lora[i])) ok = backward_lora(a, i, scratch, err);
+    if (ok && tensor_present(a->dweight)) ok = multiply(a->dy, true, a->x, false, 1.0f, 1.0f, a->dweight, err);
+    if (!ok) return fail_in(err, "linear_backward");
     if (tensor_present(a->dbias)) rows_sum_columns(a->dy, floats(a->dbias));
     return true;
 }

@@ -72,7 +72,8 @@ static void test_matmul(void **state) {
 }
 
 typedef struct LinearCase {
-    int n, in, out, r;
+    int n, in;
+    int outs[LINEAR_PARTS], ranks[LINEAR_PARTS];
     float p;
     bool bias, accumulate;
     Activation act;
@@ -80,56 +81,105 @@ typedef struct LinearCase {
 } LinearCase;
 
 static const LinearCase LINEARS[] = {
-    {1, 64, 48, 0, 0, true, false, ACT_NONE, 0},         {9, 33, 17, 0, 0, false, true, ACT_NONE, 3},
-    {9, 33, 17, 0, 0, true, true, ACT_GELU, 3},          {70, 128, 96, 8, 0, false, false, ACT_NONE, 0},
-    {70, 40, 50, 4, 0.25f, true, false, ACT_NONE, 5},    {7, 41, 23, 3, 0.5f, true, true, ACT_GELU, 2},
-    {1, 96, 64, 16, 0, false, false, ACT_NONE, 0},       {1, 30, 20, 2, 0.1f, false, true, ACT_NONE, 1},
-    {200, 65, 130, 16, 0.05f, true, false, ACT_RELU, 0}, {0, 8, 8, 2, 0.5f, true, false, ACT_NONE, 0},
-    {130, 512, 300, 0, 0, true, false, ACT_GELU, 4},     {300, 80, 1100, 0, 0, true, false, ACT_GELU, 0},
-    {300, 80, 1100, 8, 0, true, true, ACT_NONE, 0},      {5, 300, 700, 8, 0, true, false, ACT_NONE, 0},
+    {1, 64, {48}, {0}, 0, true, false, ACT_NONE, 0},
+    {9, 33, {17}, {0}, 0, false, true, ACT_NONE, 3},
+    {9, 33, {17}, {0}, 0, true, true, ACT_GELU, 3},
+    {70, 128, {96}, {8}, 0, false, false, ACT_NONE, 0},
+    {70, 40, {50}, {4}, 0.25f, true, false, ACT_NONE, 5},
+    {7, 41, {23}, {3}, 0.5f, true, true, ACT_GELU, 2},
+    {1, 96, {64}, {16}, 0, false, false, ACT_NONE, 0},
+    {1, 30, {20}, {2}, 0.1f, false, true, ACT_NONE, 1},
+    {200, 65, {130}, {16}, 0.05f, true, false, ACT_RELU, 0},
+    {0, 8, {8}, {2}, 0.5f, true, false, ACT_NONE, 0},
+    {130, 512, {300}, {0}, 0, true, false, ACT_GELU, 4},
+    {300, 80, {1100}, {0}, 0, true, false, ACT_GELU, 0},
+    {300, 80, {1100}, {8}, 0, true, true, ACT_NONE, 0},
+    {5, 300, {700}, {8}, 0, true, false, ACT_NONE, 0},
+    {9, 40, {33, 7, 12}, {4, 2, 8}, 0, true, false, ACT_NONE, 2},
+    {70, 64, {48, 16, 16}, {8, 8, 8}, 0.25f, true, false, ACT_NONE, 0},
+    {20, 31, {17, 5, 9}, {0, 3, 0}, 0.5f, false, true, ACT_NONE, 1},
+    {6, 24, {10, 14}, {5, 0}, 0, false, true, ACT_GELU, 3},
+    {6, 24, {10, 14}, {2, 3}, 0.1f, true, false, ACT_NONE, 0},
+    {3, 8, {4, 4, 4}, {0, 0, 0}, 0, true, false, ACT_NONE, 0},
 };
 
-static Lora lora_of(Bench *t, const LinearCase *p) {
-    if (!p->r) return (Lora){0};
-    return (Lora){.a = tensor(t, p->r, p->in, p->pad),
-                  .b = tensor(t, p->out, p->r, p->pad),
-                  .scale = 1.5f,
-                  .dropout = dropout_key(t, p->n, p->p)};
+static int sum_of(const int values[LINEAR_PARTS]) { return values[0] + values[1] + values[2]; }
+
+/* Part i's scale. */
+static double scale_of(int i) { return 1.5 - 0.5 * i; }
+
+static void loras_of(Bench *t, const LinearCase *p, Lora lora[LINEAR_PARTS]) {
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        lora[i].b.rows = p->outs[i];
+        if (!p->ranks[i]) continue;
+        lora[i] = (Lora){.a = tensor(t, p->ranks[i], p->in, p->pad),
+                         .b = tensor(t, p->outs[i], p->ranks[i], p->pad),
+                         .scale = (float)scale_of(i),
+                         .dropout = dropout_key(t, p->n, p->p)};
+    }
 }
 
-/* What forward must give before bias and activation are known: low = dropout(x)·Aᵀ, scaled by nothing. */
-static double *low_ref(Bench *t, const Tensor x, const Lora *lora) {
-    int64_t r = lora->a.rows, in = x.cols;
+/* The pairs as one: A's rows end to end; scale · B's columns beside those, zeros for other parts' outputs. */
+typedef struct Whole {
+    double *a, *b, *mask; /* [r, in], [out, r], [n, r, in] */
+    int r;
+} Whole;
+
+static Whole whole_of(Bench *t, const LinearCase *p, const Lora lora[LINEAR_PARTS]) {
+    Whole w = {.r = sum_of(p->ranks)};
+    int64_t in = p->in, r = w.r;
+    w.a = zeros(t, r * in), w.b = zeros(t, sum_of(p->outs) * r), w.mask = zeros(t, p->n * r * in);
+    int first = 0, column = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        for (int j = 0; j < p->ranks[i]; j++) {
+            for (int64_t c = 0; c < in; c++) w.a[(column + j) * in + c] = (double)at(lora[i].a, j, c);
+            for (int o = 0; o < p->outs[i]; o++)
+                w.b[(first + o) * r + column + j] = scale_of(i) * (double)at(lora[i].b, o, j);
+            for (int64_t row = 0; row < p->n; row++)
+                for (int64_t c = 0; c < in; c++)
+                    w.mask[(row * r + column + j) * in + c] = mask_ref(&lora[i].dropout, row, c, in);
+        }
+        first += p->outs[i];
+        column += p->ranks[i];
+    }
+    return w;
+}
+
+/* low = dropout(x)·Aᵀ, scaled by nothing. */
+static double *low_ref(Bench *t, const Tensor x, const Whole *w) {
+    int64_t r = w->r, in = x.cols;
     double *low = zeros(t, x.rows * r);
     for (int64_t i = 0; i < x.rows; i++)
         for (int64_t j = 0; j < r; j++)
             for (int64_t c = 0; c < in; c++)
-                low[i * r + j] += (double)at(x, i, c) * mask_ref(&lora->dropout, i, c, in) * (double)at(lora->a, j, c);
+                low[i * r + j] += (double)at(x, i, c) * w->mask[(i * r + j) * in + c] * w->a[j * in + c];
     return low;
 }
 
 static void linear_case(const LinearCase *p, int threads) {
     Bench t;
     bench_open(&t, threads, 2);
+    int64_t out = sum_of(p->outs), r = sum_of(p->ranks);
     LinearArgs a = {.x = tensor(&t, p->n, p->in, p->pad),
-                    .weight = tensor(&t, p->out, p->in, p->pad),
-                    .bias = maybe(&t, p->bias, 1, p->out, 0),
-                    .lora = lora_of(&t, p),
+                    .weight = tensor(&t, out, p->in, p->pad),
+                    .bias = maybe(&t, p->bias, 1, out, 0),
                     .act = p->act,
                     .accumulate = p->accumulate,
-                    .y = tensor(&t, p->n, p->out, p->pad),
-                    .low = maybe(&t, p->r > 0, p->n, p->r, p->pad)};
-    double *low = p->r ? low_ref(&t, a.x, &a.lora) : NULL, *want = zeros(&t, (int64_t)p->n * p->out);
+                    .y = tensor(&t, p->n, out, p->pad),
+                    .low = maybe(&t, r > 0, p->n, r, p->pad)};
+    loras_of(&t, p, a.lora);
+    Whole w = whole_of(&t, p, a.lora);
+    double *low = low_ref(&t, a.x, &w), *want = zeros(&t, (int64_t)p->n * out);
     for (int64_t i = 0; i < p->n; i++)
-        for (int64_t o = 0; o < p->out; o++) {
+        for (int64_t o = 0; o < out; o++) {
             double sum = p->bias ? (double)at(a.bias, 0, o) : 0.0;
             for (int64_t c = 0; c < p->in; c++) sum += (double)at(a.x, i, c) * (double)at(a.weight, o, c);
-            for (int j = 0; j < p->r; j++) sum += 1.5 * low[i * p->r + j] * (double)at(a.lora.b, o, j);
-            want[i * p->out + o] = act_ref(sum, p->act) + (p->accumulate ? (double)at(a.y, i, o) : 0.0);
+            for (int j = 0; j < r; j++) sum += low[i * r + j] * w.b[o * r + j];
+            want[i * out + o] = act_ref(sum, p->act) + (p->accumulate ? (double)at(a.y, i, o) : 0.0);
         }
     RUN(&t, linear, &a);
     expect_close("y", a.y, want, TOLERANCE);
-    if (p->r) expect_close("low", a.low, low, TOLERANCE);
+    if (r) expect_close("low", a.low, low, TOLERANCE);
     bench_close(&t);
 }
 
@@ -141,31 +191,57 @@ static void test_linear(void **state) {
     }
 }
 
+/* Part i's da and db out of those of all parts. */
+static void expect_pair(Bench *t, const LinearCase *p, const LinearBackwardArgs *a, int i, const double *da,
+                        const double *db) {
+    int64_t r = sum_of(p->ranks), first = 0, column = 0, in = p->in;
+    for (int j = 0; j < i; j++) first += p->outs[j], column += p->ranks[j];
+    double *part = zeros(t, (int64_t)p->outs[i] * p->ranks[i]);
+    for (int64_t o = 0; o < p->outs[i]; o++)
+        for (int64_t j = 0; j < p->ranks[i]; j++) part[o * p->ranks[i] + j] = db[(first + o) * r + column + j];
+    expect_near("da", a->da[i], da + column * in, GRADIENT_TOLERANCE);
+    expect_near("db", a->db[i], part, GRADIENT_TOLERANCE);
+}
+
+/* What the buffers held, in the places of all parts' da and db. */
+static void held(const LinearCase *p, const LinearBackwardArgs *a, double *da, double *db) {
+    int64_t r = sum_of(p->ranks), first = 0, column = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        for (int64_t j = 0; j < p->ranks[i]; j++) {
+            for (int64_t c = 0; c < p->in; c++) da[(column + j) * p->in + c] = (double)at(a->da[i], j, c);
+            for (int64_t o = 0; o < p->outs[i]; o++) db[(first + o) * r + column + j] = (double)at(a->db[i], o, j);
+        }
+        first += p->outs[i];
+        column += p->ranks[i];
+    }
+}
+
 /* Every gradient by its formula in double, added to what the buffers held where they accumulate. */
 static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) {
     Bench t;
     bench_open(&t, 2, 3);
-    int64_t n = p->n, in = p->in, out = p->out, r = p->r;
+    int64_t n = p->n, in = p->in, out = sum_of(p->outs), r = sum_of(p->ranks);
     LinearBackwardArgs a = {.x = tensor(&t, n, in, p->pad),
                             .weight = tensor(&t, out, in, p->pad),
-                            .lora = lora_of(&t, p),
                             .low = absent(),
                             .dy = tensor(&t, n, out, p->pad),
                             .dx = maybe(&t, wanted, n, in, p->pad),
                             .accumulate_dx = p->accumulate,
-                            .da = maybe(&t, r > 0, r, in, p->pad),
-                            .db = maybe(&t, r > 0, out, r, p->pad),
                             .dweight = maybe(&t, !frozen, out, in, p->pad),
                             .dbias = maybe(&t, !frozen, 1, out, 0)};
-    double *low = zeros(&t, n * r), *dlow = zeros(&t, n * r);
-    if (r) {
-        low = low_ref(&t, a.x, &a.lora);
-        a.low = tensor(&t, n, r, p->pad);
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < r; j++) ((float *)a.low.data)[i * a.low.ld + j] = (float)low[i * r + j];
+    loras_of(&t, p, a.lora);
+    Whole w = whole_of(&t, p, a.lora);
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        a.da[i] = maybe(&t, p->ranks[i] > 0, p->ranks[i], in, p->pad);
+        a.db[i] = maybe(&t, p->ranks[i] > 0, p->outs[i], p->ranks[i], p->pad);
     }
-    double *dx = doubles(&t, a.dx), *da = doubles(&t, a.da), *db = doubles(&t, a.db);
+    double *low = low_ref(&t, a.x, &w), *dlow = zeros(&t, n * r);
+    if (r) a.low = tensor(&t, n, r, p->pad);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < r; j++) ((float *)a.low.data)[i * a.low.ld + j] = (float)low[i * r + j];
+    double *dx = doubles(&t, a.dx), *da = zeros(&t, r * in), *db = zeros(&t, out * r);
     double *dweight = doubles(&t, a.dweight), *dbias = doubles(&t, a.dbias);
+    held(p, &a, da, db);
     if (dx && !p->accumulate) memset(dx, 0, (size_t)(n * in) * sizeof *dx);
     for (int64_t i = 0; i < n; i++)
         for (int64_t o = 0; o < out; o++) {
@@ -175,22 +251,23 @@ static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) 
                 if (dx) dx[i * in + c] += g * (double)at(a.weight, o, c);
                 if (dweight) dweight[o * in + c] += g * (double)at(a.x, i, c);
             }
-            for (int64_t j = 0; j < r; j++) {
-                db[o * r + j] += 1.5 * g * low[i * r + j];
-                dlow[i * r + j] += 1.5 * g * (double)at(a.lora.b, o, j);
-            }
+            int64_t first = 0, column = 0; /* a part's B has gradients from its own outputs alone */
+            for (int k = 0; k < LINEAR_PARTS; first += p->outs[k], column += p->ranks[k], k++)
+                for (int64_t j = column; o >= first && o < first + p->outs[k] && j < column + p->ranks[k]; j++)
+                    db[o * r + j] += scale_of(k) * g * low[i * r + j];
+            for (int64_t j = 0; j < r; j++) dlow[i * r + j] += g * w.b[o * r + j];
         }
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < r; j++)
             for (int64_t c = 0; c < in; c++) {
-                double mask = mask_ref(&a.lora.dropout, i, c, in);
+                double mask = w.mask[(i * r + j) * in + c];
                 da[j * in + c] += dlow[i * r + j] * (double)at(a.x, i, c) * mask;
-                if (dx) dx[i * in + c] += dlow[i * r + j] * (double)at(a.lora.a, j, c) * mask;
+                if (dx) dx[i * in + c] += dlow[i * r + j] * w.a[j * in + c] * mask;
             }
     RUN(&t, linear_backward, &a);
     if (dx) expect_near("dx", a.dx, dx, GRADIENT_TOLERANCE);
-    if (r) expect_near("da", a.da, da, GRADIENT_TOLERANCE);
-    if (r) expect_near("db", a.db, db, GRADIENT_TOLERANCE);
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (p->ranks[i]) expect_pair(&t, p, &a, i, da, db);
     if (dweight) expect_near("dweight", a.dweight, dweight, GRADIENT_TOLERANCE);
     if (dbias) expect_near("dbias", a.dbias, dbias, GRADIENT_TOLERANCE);
     bench_close(&t);
@@ -243,14 +320,22 @@ static void test_refusals(void **state) {
     m.b.ld = 4;
     REFUSED(&t, matmul, &m, "leading dimension");
     LinearArgs a = {.x = tensor(&t, 3, 4, 0), .weight = tensor(&t, 6, 4, 0), .y = tensor(&t, 3, 6, 0)};
-    a.lora = (Lora){.a = tensor(&t, 2, 4, 0), .b = tensor(&t, 6, 2, 0), .scale = 1.0f};
+    a.lora[0] = (Lora){.a = tensor(&t, 2, 4, 0), .b = tensor(&t, 6, 2, 0), .scale = 1.0f};
     REFUSED(&t, linear, &a, "low");
     a.low = tensor(&t, 3, 2, 0);
-    a.lora.dropout.p = 1.0f;
+    a.lora[1].b.rows = 1;
+    REFUSED(&t, linear, &a, "7 outputs, the layer has 6");
+    a.lora[1].b.rows = 0;
+    a.tail = 2;
+    REFUSED(&t, linear, &a, "leaves no tail of 2");
+    a.tail = 1;
+    REFUSED(&t, linear, &a, "shorter than the sum");
+    a.tail = 0;
+    a.lora[0].dropout.p = 1.0f;
     REFUSED(&t, linear, &a, "dropout");
-    a.lora.dropout = dropout_key(&t, 3, 0.5f);
+    a.lora[0].dropout = dropout_key(&t, 3, 0.5f);
     REFUSED(&t, linear, &a, "scratch"); /* nothing was reserved */
-    LinearBackwardArgs b = {.x = a.x, .weight = a.weight, .dy = a.y, .da = tensor(&t, 2, 4, 0)};
+    LinearBackwardArgs b = {.x = a.x, .weight = a.weight, .dy = a.y, .da = {tensor(&t, 2, 4, 0)}};
     REFUSED(&t, linear_backward, &b, "LoRA");
     bench_close(&t);
 }
