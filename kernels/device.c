@@ -161,6 +161,21 @@ bool device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Er
     return cpu_memory_info(free_bytes, total_bytes, err);
 }
 
+/* The CPU device chooses nothing. */
+char *device_algorithms(const Device *dev, Error *err) {
+    if (dev->plan) return text_copy("{}", err);
+    ON_CUDA(algorithms, err);
+    return text_copy("{}", err);
+}
+
+bool device_use_algorithms(Device *dev, const char *json, bool *fits, Error *err) {
+    *fits = true;
+    if (dev->plan) return true;
+    ON_CUDA(use_algorithms, json, fits, err);
+    (void)json, (void)err;
+    return true;
+}
+
 bool device_reserve_scratch(Device *dev, size_t bytes, Error *err) {
     if (bytes <= dev->scratch_bytes) return true;
     if (!device_wait(dev, err)) return false;

@@ -44,6 +44,11 @@ bool device_wait(Device *dev, Error *err);
 /* What the device can still give and what it has in all; the CPU's is the machine's. */
 bool device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err);
 
+/* The matrix product algorithms chosen so far, as JSON; free() it. A run that goes on with the table of its
+ * checkpoint takes the same steps. `fits`: whether the table is of such a GPU and library; else it is left. */
+char *device_algorithms(const Device *dev, Error *err);
+bool device_use_algorithms(Device *dev, const char *json, bool *fits, Error *err);
+
 /* Scratch is one buffer per device, shared by the ops because they run in order. Reserving belongs
  * to planning: it grows to the largest NAME_scratch(args) asked for. An op that needs more than was
  * reserved fails. */

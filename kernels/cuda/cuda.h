@@ -31,6 +31,8 @@ bool cuda_device_download(Device *dev, void *to_host, const void *from, size_t b
 bool cuda_device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err);
 bool cuda_device_wait(Device *dev, Error *err);
 bool cuda_device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err);
+char *cuda_device_algorithms(const Device *dev, Error *err);
+bool cuda_device_use_algorithms(Device *dev, const char *json, bool *fits, Error *err);
 
 /* What a kernel that wants much dynamic shared memory has been allowed so far. */
 typedef struct CudaAllowance {
@@ -70,7 +72,7 @@ bool cuda_launch(Device *dev, Error *err, const char *name, const void *kernel, 
                  void **args);
 
 /* c = act(alpha · op(a)·op(b) + beta · c + bias), row-major, fp32 accumulation; bias (of c's dtype) may be
- * null. a and b are of one dtype; c of that or F32. The one place that knows cuBLASLt. */
+ * null. a and b are of one dtype; c of that or F32. */
 typedef struct CudaGemm {
     bool transpose_a, transpose_b;
     int64_t m, n, k;
@@ -82,8 +84,12 @@ typedef struct CudaGemm {
     Activation act;
 } CudaGemm;
 
+bool cuda_gemm(Device *dev, const CudaGemm *g, Error *err);
+
+/* The products themselves, by cuBLASLt: a gemm with something to add up, no GELU, and a bias only where its
+ * address is a multiple of 16. */
 bool cuda_gemms_open(Device *dev, Error *err);
 void cuda_gemms_close(Device *dev);
-bool cuda_gemm(Device *dev, const CudaGemm *g, Error *err);
+bool cuda_product(Device *dev, const CudaGemm *g, Error *err);
 
 #endif
