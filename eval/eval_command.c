@@ -10,6 +10,7 @@ typedef struct EvalArguments {
     int64_t max_new, beams, clips, limit, seed, examples;
     double temperature, top_p, repetition_penalty;
     bool rank;
+    DeviceChoice device;
 } EvalArguments;
 
 static bool find_control(const char *name, Control *control, Error *err) {
@@ -125,6 +126,7 @@ static bool evaluate(const EvalArguments *a, Error *err) {
     Control control;
     if (!check_ranges(a, err) || !find_control(a->control, &control, err)) return false;
     RunOptions opening = {.overrides = &a->set, .model = true, .data = true, .checkpoint = a->checkpoint};
+    opening.device = a->device;
     if (control == CONTROL_UNTRAINED) opening.checkpoint = "none";
     Run *run = run_open(a->run, &opening, err);
     if (!run) return false;
@@ -171,6 +173,7 @@ bool command_eval(int argc, char **argv, Error *err) {
         {"repetition-penalty", 0, OPTION_NUMBER, &a.repetition_penalty, "X", "1 (default): none"},
         {"seed", 0, OPTION_INT, &a.seed, "N", "of sampling"},
         {"set", 0, OPTION_TEXTS, &a.set, "K=V", "override a value of the run's config (data.shards=DIR)"},
+        DEVICE_OPTIONS(a.device),
         {0}};
     const Usage usage = {
         "eval",

@@ -136,8 +136,8 @@ static bool explain_one(Run *run, const char *path, const GenerateOptions *optio
     return ok;
 }
 
-static bool explain(const Texts *arguments, const char *checkpoint, bool json, Error *err) {
-    RunOptions opening = {.model = true, .checkpoint = checkpoint};
+static bool explain(const Texts *arguments, const char *checkpoint, const DeviceChoice *device, bool json, Error *err) {
+    RunOptions opening = {.model = true, .checkpoint = checkpoint, .device = *device};
     Run *run = run_open(arguments->items[0], &opening, err);
     if (!run) return false;
     GenerateOptions options = answer_options_default().generate;
@@ -153,9 +153,11 @@ static bool explain(const Texts *arguments, const char *checkpoint, bool json, E
 bool command_explain(int argc, char **argv, Error *err) {
     bool json = false;
     const char *checkpoint = NULL;
+    DeviceChoice device = {0};
     const Option options[] = {{"json", 0, OPTION_FLAG, &json, NULL, "one JSON object a recording, a line each"},
                               {"checkpoint", 0, OPTION_TEXT, &checkpoint, "NAME",
                                "best, last, step-N or a folder (default: best, else last)"},
+                              DEVICE_OPTIONS(device),
                               {0}};
     const Usage usage = {
         "explain",
@@ -168,7 +170,7 @@ bool command_explain(int argc, char **argv, Error *err) {
     Texts arguments;
     bool help;
     if (!options_parse(&usage, argc, argv, &arguments, &help, err)) return false;
-    bool ok = help || explain(&arguments, checkpoint, json, err);
+    bool ok = help || explain(&arguments, checkpoint, &device, json, err);
     texts_free(&arguments);
     return ok;
 }

@@ -44,6 +44,10 @@ bool adapter_declare(Adapter *adapter, Device *dev, const AdapterConfig *config,
     adapter->weight2 = params_add(params, "adapter.linear2.weight", PARAM_ADAPTER, 2, out, hidden, true, err);
     adapter->bias2 = params_add(params, "adapter.linear2.bias", PARAM_ADAPTER, 1, 1, out, false, err);
     if (adapter->weight1 < 0 || adapter->bias1 < 0 || adapter->weight2 < 0 || adapter->bias2 < 0) return false;
+    params_store(params, adapter->weight1);
+    params_store(params, adapter->bias1);
+    params_store(params, adapter->weight2);
+    params_store(params, adapter->bias2);
     if (states == 1) return true;
     adapter->mix = params_add(params, "layer_mix.weight", PARAM_LAYER_MIX, 1, 1, states, false, err);
     return adapter->mix >= 0;
@@ -136,7 +140,8 @@ static Dropout key(const Adapter *adapter, const AdapterWork *work, const Adapte
 
 /* ---- forward and backward ----------------------------------------------------------------- */
 
-static Tensor weight(const Adapter *adapter, int index) { return adapter->params->items[index].value; }
+static Tensor weight(const Adapter *adapter, int index) { return adapter->params->items[index].stored; }
+static Tensor mix_weight(const Adapter *adapter) { return adapter->params->items[adapter->mix].value; }
 static Tensor grad(const Adapter *adapter, int index) { return adapter->params->items[index].grad; }
 
 static void list_states(const Adapter *adapter, Tensor features, Tensor *states) {
@@ -149,19 +154,14 @@ static bool mix_states(const Adapter *adapter, const AdapterWork *work, OpPass *
     *frames = features;
     if (adapter->mix < 0) return true;
     *frames = tensor_rows(work->mixed, 0, features.rows);
-    LayerMixArgs args = {.count = adapter->states, .weight = weight(adapter, adapter->mix), .y = *frames};
+    LayerMixArgs args = {.count = adapter->states, .weight = mix_weight(adapter), .y = *frames};
     list_states(adapter, features, args.state);
     return pass->planning ? pass_note(pass, layer_mix_scratch(pass->dev, &args)) : op_layer_mix(pass->dev, &args, err);
 }
 
 static bool stack(const Adapter *adapter, const AdapterWork *work, OpPass *pass, const AdapterBatch *batch,
                   Tensor frames, Tensor y, Error *err) {
-    Tensor side = {0};
-    if (adapter->config.prosody) {
-        side = tensor_rows(work->side, 0, frames.rows);
-        if (!APPLY(pass, err, Add, add, .a = side, .b = side, .y = side, .alpha = adapter->config.prosody_scale))
-            return false;
-    }
+    Tensor side = adapter->config.prosody ? tensor_rows(work->side, 0, frames.rows) : (Tensor){0};
     if (!APPLY(pass, err, StackFrames, stack_frames, .x = frames, .side = side, .frames = work->frame_segments,
                .rows = work->row_segments, .k = adapter->config.stack, .y = y))
         return false;
@@ -202,7 +202,7 @@ static bool mix_backward(const Adapter *adapter, const AdapterWork *work, OpPass
                .rows = work->row_segments, .k = adapter->config.stack, .side = adapter->config.prosody, .dx = dmixed))
         return false;
     LayerMixBackwardArgs args = {.count = adapter->states,
-                                 .weight = weight(adapter, adapter->mix),
+                                 .weight = mix_weight(adapter),
                                  .dy = dmixed,
                                  .dweight = grad(adapter, adapter->mix)};
     list_states(adapter, batch->features, args.state);
@@ -234,9 +234,10 @@ static bool backward(const Adapter *adapter, const AdapterWork *work, OpPass *pa
 
 bool adapter_prepare(const Adapter *adapter, AdapterWork *work, OpPass *pass, Error *err) {
     const AdapterLimits *limits = &work->limits;
-    free(work->host_tables);
+    adapter_work_free(work);
     work->host_tables = memory_new((size_t)(2 * (limits->clips + 1) + 2 * work->rows), sizeof(int32_t), err);
-    if (!work->host_tables) return false;
+    work->scaled = memory_new((size_t)limits->frames, (size_t)adapter->config.prosody * sizeof(float), err);
+    if (!work->host_tables || !work->scaled) return false;
     const DType dtype = device_dtype(adapter->dev);
     AdapterBatch largest = {.clips = 1,
                             .frames = &limits->frames,
@@ -250,7 +251,16 @@ bool adapter_prepare(const Adapter *adapter, AdapterWork *work, OpPass *pass, Er
 
 void adapter_work_free(AdapterWork *work) {
     free(work->host_tables);
+    free(work->scaled);
     work->host_tables = NULL;
+    work->scaled = NULL;
+}
+
+static bool upload_prosody(const Adapter *adapter, AdapterWork *work, const float *prosody, int64_t frames,
+                           Error *err) {
+    const int64_t count = frames * adapter->config.prosody;
+    for (int64_t i = 0; i < count; i++) work->scaled[i] = adapter->config.prosody_scale * prosody[i];
+    return count == 0 || device_upload(adapter->dev, work->side.data, work->scaled, (size_t)count * sizeof(float), err);
 }
 
 bool adapter_forward(const Adapter *adapter, AdapterWork *work, const AdapterBatch *batch, Error *err) {
@@ -267,10 +277,9 @@ bool adapter_forward(const Adapter *adapter, AdapterWork *work, const AdapterBat
     write_tables(adapter, work, batch);
     size_t entries = 2 * ((size_t)batch->clips + 1) + 2 * (size_t)work->row_segments.total;
     OpPass pass = {.dev = adapter->dev};
-    return device_upload(adapter->dev, work->tables, work->host_tables, entries * sizeof(int32_t), err) &&
-           (!channels || device_upload(adapter->dev, work->side.data, batch->prosody,
-                                       (size_t)(frames * channels) * sizeof(float), err)) &&
-           forward(adapter, work, &pass, batch, err);
+    return params_refresh(adapter->params, err) &&
+           device_upload(adapter->dev, work->tables, work->host_tables, entries * sizeof(int32_t), err) &&
+           upload_prosody(adapter, work, batch->prosody, frames, err) && forward(adapter, work, &pass, batch, err);
 }
 
 bool adapter_backward(const Adapter *adapter, AdapterWork *work, const AdapterBatch *batch, Error *err) {

@@ -42,6 +42,7 @@ typedef struct AdapterWork {
     AdapterLimits limits;
     int64_t rows;                  /* at most */
     int32_t *host_tables, *tables; /* frames and rows of the clips; sample and position of each row */
+    float *scaled;                 /* host: prosody as it is uploaded */
     Tensor side, mixed, stacked, inner, hidden, out;
     Tensor dhidden, dstacked, dmixed, dout;
     Packed frame_segments, row_segments; /* of the last forward */

@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/device_choice.h"
 #include "model/safetensors.h"
+#include "model/transfer.h"
 #include "model/wavlm.h"
 
 typedef struct EncodeOptions {
     const char *out, *normalize;
-    int64_t threads;
+    DeviceChoice device;
 } EncodeOptions;
 
 static bool parse_toggle(const char *text, Toggle *toggle, Error *err) {
@@ -40,25 +42,23 @@ static bool write_states(const char *path, const WavlmConfig *config, int64_t fr
 
 /* A clip's hidden states to host memory, all of them one after the other. */
 static bool forward(const Wavlm *wavlm, WavlmWork *work, const Audio *audio, Tensor memory, float *values, Error *err) {
-    const int64_t start[2] = {0, audio->count}, frames = memory.rows, hidden = wavlm->config.hidden;
+    const int64_t start[2] = {0, audio->count}, frames = memory.rows / (wavlm->config.layers + 1);
     Tensor states[WAVLM_LAYERS_MAX + 1];
-    for (int i = 0; i <= wavlm->config.layers; i++)
-        states[i] = tensor_of((float *)memory.data + i * frames * hidden, DTYPE_F32, frames, hidden);
+    for (int i = 0; i <= wavlm->config.layers; i++) states[i] = tensor_rows(memory, i * frames, frames);
     WavlmBatch batch = {.count = 1, .start = start, .wave = audio->samples};
-    size_t bytes = (size_t)((wavlm->config.layers + 1) * frames * hidden) * sizeof *values;
-    return wavlm_forward(wavlm, work, &batch, states, err) &&
-           device_download(wavlm->dev, values, memory.data, bytes, err);
+    return wavlm_forward(wavlm, work, &batch, states, err) && floats_download(wavlm->dev, memory, values, err);
 }
 
 static bool encode(const Wavlm *wavlm, const Audio *audio, const char *out, Error *err) {
     const int64_t frames = wavlm_frames(&wavlm->config, audio->count);
     const WavlmLimits limits = {.clips = 1, .samples = audio->count, .longest = audio->count};
-    size_t count = (size_t)(wavlm->config.layers + 1) * (size_t)(frames * wavlm->config.hidden);
+    const int64_t rows = (wavlm->config.layers + 1) * frames, hidden = wavlm->config.hidden;
+    const DType dtype = device_dtype(wavlm->dev);
     Arena arena = {.name = "encoder"};
     WavlmWork work = {0};
-    float *values = memory_new(count, sizeof *values, err);
-    void *memory = values ? device_alloc(wavlm->dev, count * sizeof *values, err) : NULL;
-    Tensor states = tensor_of(memory, DTYPE_F32, frames, wavlm->config.hidden);
+    float *values = memory_new((size_t)rows, (size_t)hidden * sizeof *values, err);
+    void *memory = values ? device_alloc(wavlm->dev, (size_t)(rows * hidden) * dtype_size(dtype), err) : NULL;
+    Tensor states = tensor_of(memory, dtype, rows, hidden);
     bool ok = memory && wavlm_plan(wavlm, &work, &limits, &arena, err) &&
               forward(wavlm, &work, audio, states, values, err) &&
               write_states(out, &wavlm->config, frames, values, err);
@@ -83,7 +83,7 @@ static bool run(const EncodeOptions *options, const char *folder, const char *pa
     Wavlm wavlm = {0};
     if (!parse_toggle(options->normalize, &normalize, err)) return false;
     if (!audio_read(&audio, path, 0, 0, AUDIO_RATE, err)) return false;
-    Device *dev = device_open(DEVICE_CPU, (int)options->threads, err);
+    Device *dev = device_choose(&options->device, err);
     bool ok = dev && wavlm_open(&wavlm, dev, folder, normalize, err) && check_length(&wavlm, &audio, path, err) &&
               encode(&wavlm, &audio, options->out, err);
     wavlm_close(&wavlm);
@@ -98,7 +98,7 @@ bool command_encode(int argc, char **argv, Error *err) {
                              "the safetensors file to write: hidden_0 .. hidden_N, each [frames, H]"},
                             {"normalize", 0, OPTION_TEXT, &options.normalize, "MODE",
                              "waveforms to zero mean and unit variance: auto (as the folder says), on, off"},
-                            {"threads", 0, OPTION_INT, &options.threads, "N", "threads to use (0: one per core)"},
+                            DEVICE_OPTIONS(options.device),
                             {0}};
     const Usage usage = {.command = "encode",
                          .arguments = "WAVLM_DIR AUDIO",

@@ -5,12 +5,13 @@
 
 #include "base/base.h"
 #include "model/decoder.h"
+#include "model/device_choice.h"
 #include "model/safetensors.h"
 #include "model/tokenizer.h"
 
 typedef struct LogitsOptions {
     const char *ids, *text, *out, *adapter;
-    int64_t threads;
+    DeviceChoice device;
 } LogitsOptions;
 
 static bool parse_ids(const char *text, Ids *ids, Error *err) {
@@ -84,7 +85,7 @@ static bool load_adapter(Device *dev, Decoder *decoder, const char *folder, Para
 static bool run(const LogitsOptions *options, const char *folder, Error *err) {
     Ids ids = {0};
     Params params = {0};
-    Device *dev = device_open(DEVICE_CPU, (int)options->threads, err);
+    Device *dev = device_choose(&options->device, err);
     Decoder *decoder = dev ? decoder_open(dev, folder, err) : NULL;
     int vocab = decoder ? decoder_config(decoder)->vocab : 0;
     float *logits = NULL;
@@ -115,7 +116,7 @@ bool command_logits(int argc, char **argv, Error *err) {
         {"text", 0, OPTION_TEXT, &options.text, "TEXT", "text, tokenised by the folder's tokenizer.json"},
         {"out", 'o', OPTION_TEXT, &options.out, "FILE", "the safetensors file to write: logits [tokens, vocab]"},
         {"adapter", 0, OPTION_TEXT, &options.adapter, "DIR", "a PEFT LoRA adapter to put on the model"},
-        {"threads", 0, OPTION_INT, &options.threads, "N", "threads to use (0: one per core)"},
+        DEVICE_OPTIONS(options.device),
         {0}};
     const Usage usage = {.command = "logits",
                          .arguments = "LLM_DIR",

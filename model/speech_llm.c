@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/speech_llm_internal.h"
+#include "model/transfer.h"
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
@@ -77,8 +78,9 @@ int64_t speech_llm_rows(const SpeechLlm *model, int64_t samples) {
     return model->has_encoder ? adapter_rows(&model->adapter, speech_llm_frames(model, samples)) : 0;
 }
 
-int64_t speech_llm_feature_width(const SpeechLlm *model) {
-    return model->has_encoder ? model->adapter.states * model->adapter.width : 0;
+int64_t speech_llm_feature_bytes(const SpeechLlm *model) {
+    if (!model->has_encoder) return 0;
+    return model->adapter.states * model->adapter.width * (int64_t)dtype_size(device_dtype(model->dev));
 }
 
 int64_t speech_llm_max_positions(const SpeechLlm *model) { return decoder_config(model->decoder)->max_positions; }
@@ -220,5 +222,5 @@ bool speech_llm_step(SpeechLlm *model, const SpeechBatch *batch, const StepOptio
 bool speech_llm_speech_rows(SpeechLlm *model, float *rows, Error *err) {
     if (!model->has_encoder) return true;
     Tensor out = tensor_rows(model->front.adapter.out, 0, model->front.rows);
-    return device_download(model->dev, rows, out.data, (size_t)(out.rows * out.cols) * sizeof *rows, err);
+    return floats_download(model->dev, out, rows, err);
 }

@@ -40,7 +40,7 @@ void speech_llm_close(SpeechLlm *model);
 Params *speech_llm_params(SpeechLlm *model);
 int64_t speech_llm_frames(const SpeechLlm *model, int64_t samples); /* 0 under the receptive field (400) */
 int64_t speech_llm_rows(const SpeechLlm *model, int64_t samples);   /* ⌈frames / k⌉ */
-int64_t speech_llm_feature_width(const SpeechLlm *model);           /* floats a frame: H, or states · H if weighted */
+int64_t speech_llm_feature_bytes(const SpeechLlm *model);           /* a frame: H numbers, or states · H if weighted */
 int64_t speech_llm_max_positions(const SpeechLlm *model);
 int64_t speech_llm_width(const SpeechLlm *model);                     /* d, the columns of a speech row */
 bool speech_llm_normalizes(const SpeechLlm *model);                   /* waveforms to zero mean and unit variance */
@@ -51,7 +51,7 @@ typedef struct SpeechBatch {
     int count;                 /* samples */
     const int64_t *wave_start; /* [count + 1] into wave, in samples */
     const float *wave;         /* raw 16 kHz audio; null where features are given */
-    const float *features;     /* encoder output cached by speech_llm_encode, [frames, feature width], or null */
+    const void *features;      /* encoder output cached by speech_llm_encode, [frames, feature bytes], or null */
     const float *prosody;      /* [frames, adapter.prosody], or null */
     const int32_t *sample;     /* [count] sample ids: keys of dropout and noise */
     const int32_t *cu_tokens;  /* [count + 1] */
@@ -71,6 +71,15 @@ typedef struct SpeechLimits {
 bool speech_llm_plan(SpeechLlm *model, const SpeechLimits *limits, bool training, FILE *report, bool allocate,
                      Error *err);
 
+/* Bytes of device memory: frozen weights, and what the last plan laid out. */
+typedef struct SpeechLlmMemory {
+    size_t encoder, llm;
+    size_t front;               /* activations of encoder and adapter */
+    size_t activations, logits; /* of the LLM, and the chunk of logits among them */
+} SpeechLlmMemory;
+
+SpeechLlmMemory speech_llm_memory(const SpeechLlm *model);
+
 /* Forward, and with `train` backward: dropout and noise on (keyed by the seed, `step` and sample ids),
  * gradients += loss_scale · d(sum of token losses). *loss_sum gets the sum over the batch's response
  * tokens; `row_loss` (may be null) each of them, in order. */
@@ -83,8 +92,9 @@ typedef struct StepOptions {
 bool speech_llm_step(SpeechLlm *model, const SpeechBatch *batch, const StepOptions *options, double *loss_sum,
                      float *row_loss, Error *err);
 
-/* The frozen encoder's output for a batch of waveforms, [frames, feature width] to host memory. */
-bool speech_llm_encode(SpeechLlm *model, const SpeechBatch *batch, float *features, Error *err);
+/* The frozen encoder's output for a batch of waveforms to host memory, as the device stores it: [frames] of
+ * speech_llm_feature_bytes. */
+bool speech_llm_encode(SpeechLlm *model, const SpeechBatch *batch, void *features, Error *err);
 
 /* The adapter's output rows of the last step, [rows, d] to host memory (for --dump). */
 bool speech_llm_speech_rows(SpeechLlm *model, float *rows, Error *err);

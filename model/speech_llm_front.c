@@ -11,7 +11,7 @@ static bool layout_speech(SpeechLlm *model, Front *front, Error *err) {
     const WavlmLimits wavlm = {.clips = limits->clips, .samples = limits->samples, .longest = limits->longest};
     const AdapterLimits adapter = {
         .clips = limits->clips, .frames = speech_llm_frames(model, limits->samples), .training = limits->training};
-    const int64_t width = speech_llm_feature_width(model);
+    const int64_t width = model->adapter.states * model->adapter.width;
     const DType dtype = device_dtype(model->dev);
     if (!wavlm_layout(&model->wavlm, &front->wavlm, &wavlm, &front->arena, err)) return false;
     void *features = arena_take(&front->arena, "encoder.features", dtype, adapter.frames, width);
@@ -168,7 +168,7 @@ bool front_encode(SpeechLlm *model, const SpeechBatch *batch, Error *err) {
 
 /* Cached features in the encoder's place. */
 static bool upload_features(SpeechLlm *model, const SpeechBatch *batch, int64_t frames, Error *err) {
-    size_t bytes = (size_t)(frames * speech_llm_feature_width(model)) * sizeof *batch->features;
+    size_t bytes = (size_t)(frames * speech_llm_feature_bytes(model));
     if (frames > model->front.features.rows)
         return fail(err, "a batch of %" PRId64 " frames, but %" PRId64 " were planned for", frames,
                     model->front.features.rows);
@@ -210,11 +210,11 @@ bool front_embed(SpeechLlm *model, const SpeechBatch *batch, Tensor to, Error *e
            op_scatter_rows(model->dev, &scatter, err);
 }
 
-bool speech_llm_encode(SpeechLlm *model, const SpeechBatch *batch, float *features, Error *err) {
+bool speech_llm_encode(SpeechLlm *model, const SpeechBatch *batch, void *features, Error *err) {
     if (!model->has_encoder) return fail(err, "the model has no encoder");
     if (!batch->wave || batch->count < 1) return fail(err, "there are no waveforms to encode");
     if (!check_clips(model, batch, err) || !front_cover(model, batch, false, err) || !front_encode(model, batch, err))
         return false;
-    size_t bytes = (size_t)(frames_of(model, batch) * speech_llm_feature_width(model)) * sizeof *features;
+    size_t bytes = (size_t)(frames_of(model, batch) * speech_llm_feature_bytes(model));
     return device_download(model->dev, features, model->front.features.data, bytes, err);
 }

@@ -51,7 +51,8 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
      * a chunk has at least one clip. */
     work->table_entries = (limits->clips + 1) * 2 + limits->clips * 2 * (config->convs + 1);
     work->tables = arena_take(arena, "encoder.segments", DTYPE_I32, 1, work->table_entries);
-    work->wave = arena_take(arena, "encoder.wave", DTYPE_F32, limits->samples, 1);
+    work->wave = take(arena, "encoder.wave", DTYPE_F32, limits->samples, 1);
+    work->input = dtype == DTYPE_F32 ? work->wave : take(arena, "encoder.input", dtype, limits->samples, 1);
     layout_convs(wavlm, work, arena);
     work->state[0] = take(arena, "encoder.state.even", dtype, n, hidden);
     work->state[1] = take(arena, "encoder.state.odd", dtype, n, hidden);
@@ -184,16 +185,22 @@ static bool conv_chunk(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, 
                  .y = y);
 }
 
+/* Normalised where the model wants it, and in the device's dtype. */
+static bool prepare_wave(const Wavlm *wavlm, OpPass *pass, Tensor wave, Tensor input, Packed samples, Error *err) {
+    if (wavlm->config.normalize)
+        return APPLY(pass, err, WaveNorm, wave_norm, .x = wave, .segments = samples, .y = input);
+    return input.dtype == wave.dtype || APPLY(pass, err, Convert, convert, .x = wave, .y = input);
+}
+
 /* The whole batch's waveform to projected features in `y`. */
 static bool features(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, const WavlmBatch *batch, Packed samples,
                      Tables *tables, Tensor y, Error *err) {
-    Tensor wave = tensor_of(work->wave, DTYPE_F32, samples.total, 1);
-    if (wavlm->config.normalize && !APPLY(pass, err, WaveNorm, wave_norm, .x = wave, .segments = samples, .y = wave))
-        return false;
+    Tensor input = tensor_rows(work->input, 0, samples.total);
+    if (!prepare_wave(wavlm, pass, tensor_rows(work->wave, 0, samples.total), input, samples, err)) return false;
     int64_t frame = 0;
     for (int first = 0, end; first < batch->count; first = end) {
         end = chunk_end(work, batch, first);
-        Tensor x = tensor_rows(wave, samples.host[first], samples.host[end] - samples.host[first]);
+        Tensor x = tensor_rows(input, samples.host[first], samples.host[end] - samples.host[first]);
         int64_t rows = 0;
         for (int c = first; c < end; c++) rows += wavlm_frames(&wavlm->config, samples.host[c + 1] - samples.host[c]);
         if (!conv_chunk(wavlm, work, pass, x, end - first, tables, tensor_rows(y, frame, rows), err)) return false;
@@ -387,6 +394,6 @@ bool wavlm_forward(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch,
     size_t samples = (size_t)(batch->start[batch->count] - batch->start[0]);
     return device_upload(wavlm->dev, work->tables, work->host_tables,
                          (size_t)work->table_entries * sizeof *work->host_tables, err) &&
-           device_upload(wavlm->dev, work->wave, batch->wave + batch->start[0], samples * sizeof(float), err) &&
+           device_upload(wavlm->dev, work->wave.data, batch->wave + batch->start[0], samples * sizeof(float), err) &&
            forward(wavlm, work, &pass, batch, states, err);
 }

@@ -53,6 +53,13 @@ static bool add_values(float **to, size_t *capacity, int64_t used, const float *
     return true;
 }
 
+static bool add_features(Batch *batch, const void *from, int64_t frames, int64_t frame_bytes, Error *err) {
+    size_t used = (size_t)(batch->frames * frame_bytes), more = (size_t)(frames * frame_bytes);
+    if (!reserve(&batch->features, &batch->feature_capacity, used + more, 1, err)) return false;
+    memcpy(batch->features + used, from, more);
+    return true;
+}
+
 static bool add_speech(Batch *batch, const Run *run, const Clip *clip, int64_t *rows, Error *err) {
     int64_t frames = speech_llm_frames(run->model, clip->samples), start = batch->wave_start[batch->count];
     *rows = speech_llm_rows(run->model, clip->samples);
@@ -60,11 +67,8 @@ static bool add_speech(Batch *batch, const Run *run, const Clip *clip, int64_t *
         return fail(err, "sample \"%s\" has %" PRId64 " audio samples; the encoder needs 400 (25 ms) at least",
                     clip->utterance->id, clip->samples);
     int channels = config_prosody_channels(run->config);
-    int64_t width = speech_llm_feature_width(run->model);
     if (clip->features) {
-        if (!add_values(&batch->features, &batch->feature_capacity, batch->frames * width, clip->features,
-                        frames * width, err))
-            return false;
+        if (!add_features(batch, clip->features, frames, speech_llm_feature_bytes(run->model), err)) return false;
     } else if (!add_values(&batch->wave, &batch->wave_capacity, start, clip->wave, clip->samples, err)) {
         return false;
     }

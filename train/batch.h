@@ -16,7 +16,7 @@ typedef struct Clip { /* what the model is given of a sample; owns nothing */
     const Utterance *utterance;
     const float *wave; /* null where features are given */
     int64_t samples;   /* the wave's length, also where features stand for it */
-    const float *features;
+    const void *features; /* as speech_llm_encode gives them */
     const float *prosody; /* [frames, channels] or null */
 } Clip;
 
@@ -26,7 +26,8 @@ Clip clip_of(const Run *run, const Sample *sample);
 typedef struct Batch {
     int count;
     int64_t *wave_start; /* [count + 1] */
-    float *wave, *features, *prosody;
+    float *wave, *prosody;
+    unsigned char *features;
     int32_t *sample, *cu_tokens, *ids, *labels;
     size_t sample_capacity, wave_capacity, feature_capacity, prosody_capacity, token_capacity;
     int64_t frames, responses, rows; /* responses: tokens that bear loss; rows: speech rows */

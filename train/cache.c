@@ -12,8 +12,8 @@ static int64_t count_frames(const Run *run, const Examples *examples) {
 }
 
 size_t cache_bytes(const Run *run, const Examples *examples) {
-    int64_t values = speech_llm_feature_width(run->model) + config_prosody_channels(run->config);
-    return (size_t)(count_frames(run, examples) * values) * sizeof(float);
+    int64_t prosody = config_prosody_channels(run->config) * (int64_t)sizeof(float);
+    return (size_t)(count_frames(run, examples) * (speech_llm_feature_bytes(run->model) + prosody));
 }
 
 void cache_free(FeatureCache *cache) {
@@ -28,7 +28,7 @@ static bool encode(FeatureCache *cache, Run *run, const Batch *batch, size_t fir
     SpeechBatch view = batch_view(batch);
     int64_t frame = cache->first[first], channels = config_prosody_channels(run->config);
     for (int64_t i = 0; i < batch->frames * channels; i++) cache->prosody[frame * channels + i] = batch->prosody[i];
-    return speech_llm_encode(run->model, &view, cache->features + frame * speech_llm_feature_width(run->model), err);
+    return speech_llm_encode(run->model, &view, cache->features + frame * speech_llm_feature_bytes(run->model), err);
 }
 
 static bool full(const Batch *batch, const Example *next) {
@@ -62,7 +62,7 @@ bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, Error *
     *cache = (FeatureCache){0};
     size_t frames = (size_t)count_frames(run, examples);
     cache->first = memory_new(examples->count + 1, sizeof *cache->first, err);
-    cache->features = memory_new(frames, (size_t)speech_llm_feature_width(run->model) * sizeof(float), err);
+    cache->features = memory_new(frames, (size_t)speech_llm_feature_bytes(run->model), err);
     cache->prosody = memory_new(frames, (size_t)config_prosody_channels(run->config) * sizeof(float), err);
     bool ok = cache->first && cache->features && cache->prosody;
     for (size_t i = 0; ok && i < examples->count; i++)

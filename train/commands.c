@@ -1,3 +1,4 @@
+#include "train/estimate.h"
 #include "train/info.h"
 #include "train/loop.h"
 #include "train/train.h"
@@ -9,9 +10,12 @@ static bool command_train(int argc, char **argv, Error *err) {
         {"set", 0, OPTION_TEXTS, &overrides, "KEY=VALUE", "override a value of the config; may be repeated"},
         {"resume", 0, OPTION_FLAG, &options.resume, NULL, "go on after the last checkpoint"},
         {"dry-run", 0, OPTION_FLAG, &options.dry_run, NULL, "print the plan (data, steps, memory) and stop"},
+        {"estimate", 0, OPTION_TEXT, &options.estimate, "GPU[,N]",
+         "what it would take on N of h100, h200, a100, l40s, 4090 or a file like configs/machines/, and stop"},
         {"show-batch", 0, OPTION_FLAG, &options.show_batch, NULL, "print the first samples as the model gets them"},
         {"dump", 0, OPTION_TEXT, &options.dump, "DIR", "write steps' inputs, weights and gradients there and stop"},
         {"dump-steps", 0, OPTION_INT, &options.dump_steps, "N", "how many steps to dump"},
+        DEVICE_OPTIONS(options.device),
         {0},
     };
     const Usage usage = {.command = "train",
@@ -23,7 +27,10 @@ static bool command_train(int argc, char **argv, Error *err) {
                          .most = 1};
     bool help = false, ok = options_parse(&usage, argc, argv, &arguments, &help, err);
     if (ok && !help && options.dump_steps < 1) ok = fail_usage(err, "train: --dump-steps must be 1 or more");
-    if (ok && !help) ok = train(arguments.items[0], &overrides, &options, err);
+    if (ok && !help && options.estimate)
+        ok = estimate(arguments.items[0], &overrides, options.estimate, stdout, err);
+    else if (ok && !help)
+        ok = train(arguments.items[0], &overrides, &options, err);
     texts_free(&overrides);
     texts_free(&arguments);
     return ok;

@@ -30,7 +30,6 @@ static const cyaml_strval_t PLACES[] = {{"before", AUDIO_BEFORE}, {"after", AUDI
 static const cyaml_strval_t SCHEDULES[] = {
     {"cosine", SCHEDULE_COSINE}, {"linear", SCHEDULE_LINEAR}, {"constant", SCHEDULE_CONSTANT}};
 static const cyaml_strval_t CACHES[] = {{"off", CACHE_OFF}, {"memory", CACHE_MEMORY}};
-static const cyaml_strval_t DEVICES[] = {{"cpu", DEVICE_CPU}, {"cuda", DEVICE_CUDA}};
 static const cyaml_strval_t PARTS[] = {{"emotion", PART_EMOTION},
                                        {"gender", PART_GENDER},
                                        {"pitch", PART_PITCH},
@@ -99,7 +98,8 @@ static const char DEFAULT_USER[] = "Describe the emotion of the speaker and the 
     INTEGER(train, threads, 2, 1, 256)
 
 #define DEVICE_KEYS(INTEGER, NUMBER, FLAG, CHOICE, WORD)                                                               \
-    CHOICE(device, kind, DEVICE_CPU, DEVICES)                                                                          \
+    WORD(device, kind, "cpu", 1)                                                                                       \
+    WORD(device, precision, "auto", 1)                                                                                 \
     INTEGER(device, threads, 0, 0, 4096)
 
 /* ---- what libcyaml reads into ---- */
@@ -378,11 +378,20 @@ static bool resolve_train(RunConfig *config, const RawConfig *raw, const char *p
     return true;
 }
 
+static bool resolve_device(RunConfig *config, const RawConfig *raw, const char *path, Error *err) {
+    RESOLVE(DEVICE_KEYS)
+    const DeviceChoice choice = config_device(config);
+    DeviceKind kind;
+    int index;
+    DType dtype;
+    return device_choice_check(&choice, &kind, &index, &dtype, err) || fail_in(err, "%s: device", path);
+}
+
 static bool resolve(RunConfig *config, const RawConfig *raw, const char *path, Error *err) {
     config->output = raw->output;
-    RESOLVE(DEVICE_KEYS)
-    return resolve_model(config, raw, path, err) && resolve_data(config, raw, path, err) &&
-           resolve_prompt(config, raw, path, err) && resolve_train(config, raw, path, err);
+    return resolve_device(config, raw, path, err) && resolve_model(config, raw, path, err) &&
+           resolve_data(config, raw, path, err) && resolve_prompt(config, raw, path, err) &&
+           resolve_train(config, raw, path, err);
 }
 
 RunConfig *config_read(const char *path, const Texts *overrides, Error *err) {
@@ -566,6 +575,11 @@ SpeechLlmConfig config_model(const RunConfig *config) {
                                       .rslora = model->lora.rslora,
                                       .targets = model->lora.targets},
                              .seed = (uint64_t)config->train.seed};
+}
+
+DeviceChoice config_device(const RunConfig *config) {
+    const DeviceSection *device = &config->device;
+    return (DeviceChoice){.name = device->kind, .precision = device->precision, .threads = device->threads};
 }
 
 ResponseFormat config_response(const RunConfig *config) {

@@ -90,8 +90,8 @@ typedef struct TrainSection {
 } TrainSection;
 
 typedef struct DeviceSection {
-    DeviceKind kind;
-    int64_t threads; /* 0: one per core */
+    const char *kind, *precision; /* as in DeviceChoice */
+    int64_t threads;              /* 0: one per core */
 } DeviceSection;
 
 typedef struct RunConfig {
@@ -111,6 +111,7 @@ char *config_text(const RunConfig *config, Error *err);
 void config_free(RunConfig *config);
 
 SpeechLlmConfig config_model(const RunConfig *config);
+DeviceChoice config_device(const RunConfig *config);
 ResponseFormat config_response(const RunConfig *config);
 int config_prosody_channels(const RunConfig *config); /* 0, 1 or 3 */
 

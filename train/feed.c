@@ -58,7 +58,7 @@ bool feed_add(Feed *feed, int64_t position, Batch *batch, Error *err) {
                  .samples = example->samples};
     if (feed->cache) {
         int64_t first = feed->cache->first[example - feed->examples->items];
-        clip.features = feed->cache->features + first * speech_llm_feature_width(feed->run->model);
+        clip.features = feed->cache->features + first * speech_llm_feature_bytes(feed->run->model);
         clip.prosody = feed->cache->prosody + first * config_prosody_channels(feed->run->config);
     }
     return batch_add(batch, feed->run, &clip, &example->answer, err);

@@ -4,9 +4,11 @@
 
 #include "train/steps.h"
 
-/* The frozen encoder's output and the prosody channels of every example, in host memory. */
+/* The frozen encoder's output, as the device stores it, and the prosody channels of every example, in host
+ * memory. */
 typedef struct FeatureCache {
-    float *features, *prosody;
+    unsigned char *features;
+    float *prosody;
     int64_t *first; /* [count + 1] frames before each example */
 } FeatureCache;
 

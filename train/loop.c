@@ -17,6 +17,13 @@ enum { SKIPS_IN_ROW_MAX = 3, SHOWN_SAMPLES = 3 };
 /* Of everything that a resumed run must share with its beginning. */
 static bool hash_config(const RunConfig *config, uint64_t *hash, Error *err) {
     RunConfig same = *config;
+    DeviceKind kind;
+    int index;
+    DType dtype;
+    const DeviceChoice device = config_device(config);
+    if (!device_choice_check(&device, &kind, &index, &dtype, err)) return false;
+    same.device.kind = kind == DEVICE_CPU ? "cpu" : "cuda"; /* whichever of them */
+    same.device.precision = dtype == DTYPE_BF16 ? "bf16" : "fp32";
     same.device.threads = same.train.threads = same.train.keep = same.train.checkpoint_every = 0;
     same.train.encoder_cache = CACHE_OFF;
     same.data.shards = ""; /* may have moved; its hash is checked */
@@ -303,7 +310,7 @@ static bool dump_steps(Trainer *trainer, Error *err) {
 
 bool train(const char *config, const Texts *overrides, const TrainOptions *options, Error *err) {
     Trainer trainer = {.options = options};
-    RunOptions run_options = {.overrides = overrides, .model = true, .data = true};
+    RunOptions run_options = {.overrides = overrides, .model = true, .data = true, .device = options->device};
     bool looking = options->dry_run || options->show_batch || options->dump;
     if (folder_exists(config))
         return fail_usage(err, "%s: is a folder; train takes a config file (a run's own is %s/config.yaml)", config,

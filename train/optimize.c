@@ -123,7 +123,7 @@ static void set_rates(Trainer *trainer, double factor) {
 bool trainer_update(Trainer *trainer, StepResult *result, Error *err) {
     const TrainSection *train = &trainer->run->config->train;
     Device *dev = trainer->run->dev;
-    const Params *params = speech_llm_params(trainer->run->model);
+    Params *params = speech_llm_params(trainer->run->model);
     SumSquaresArgs norm = norm_args(trainer, params);
     double squares,
         factor = schedule_factor(train->schedule, trainer->state.step + 1, train->warmup, trainer->steps.total);
@@ -138,6 +138,7 @@ bool trainer_update(Trainer *trainer, StepResult *result, Error *err) {
     if (train->clip > 0 && result->grad_norm > train->clip)
         adamw.grad_scale = (float)(train->clip / (result->grad_norm + 1e-6));
     adamw.step = trainer->state.step - trainer->state.skipped + 1;
+    params_changed(params);
     return op_adamw(dev, &adamw, err);
 }
 

@@ -61,15 +61,24 @@ bool run_save_setup(const Run *run, Error *err) {
 
 /* ---- opening ---- */
 
-static bool open_config(Run *run, const char *path, const Texts *overrides, bool *trained, Error *err) {
+/* A device named on the command line brings its own precision unless one is named too. */
+static void choose_device(DeviceSection *config, const DeviceChoice *choice) {
+    if (choice->name) config->precision = "auto";
+    if (choice->name) config->kind = choice->name;
+    if (choice->precision) config->precision = choice->precision;
+    if (choice->threads) config->threads = choice->threads;
+}
+
+static bool open_config(Run *run, const char *path, const RunOptions *options, bool *trained, Error *err) {
     *trained = folder_exists(path);
     char *file = *trained ? path_join(path, CONFIG_NAME, err) : text_copy(path, err);
     if (file && *trained && !file_exists(file))
         fail(err, "%s: no run: it has no %s; a run's folder is made by `semollm train`", path, CONFIG_NAME);
     else if (file)
-        run->config = config_read(file, overrides, err);
+        run->config = config_read(file, options->overrides, err);
     free(file);
     if (!run->config) return false;
+    choose_device(&run->config->device, &options->device);
     run->folder = text_copy(*trained ? path : run->config->output, err);
     run->response = config_response(run->config);
     return run->folder != NULL;
@@ -106,22 +115,23 @@ static bool open_tokenizer(Run *run, Error *err) {
     return true;
 }
 
-static bool open_model(Run *run, Error *err) {
-    SpeechLlmConfig config = config_model(run->config);
-    run->dev = device_open(run->config->device.kind, (int)run->config->device.threads, err);
+static bool open_model(Run *run, bool plan, Error *err) {
+    const SpeechLlmConfig config = config_model(run->config);
+    const DeviceChoice device = config_device(run->config);
+    run->dev = plan ? device_choose_plan(&device, err) : device_choose(&device, err);
     if (run->dev) run->model = speech_llm_open(run->dev, &config, err);
     return run->model != NULL;
 }
 
 static bool open_all(Run *run, const char *path, const RunOptions *options, Error *err) {
     bool trained;
-    if (!open_config(run, path, options->overrides, &trained, err)) return false;
+    if (!open_config(run, path, options, &trained, err)) return false;
     if (trained && !read_setup(run, err)) return false;
     if (options->data && !open_data(run, err)) return false;
     if (!open_tokenizer(run, err)) return false;
     if (run->config->prompt.input == INPUT_SPEECH && !run_prompt(run, NULL, &run->prompt, err)) return false;
     if (!options->model) return true;
-    return open_model(run, err) && (!trained || run_load(run, options->checkpoint, err));
+    return open_model(run, options->plan, err) && (!trained || run_load(run, options->checkpoint, err));
 }
 
 Run *run_open(const char *path, const RunOptions *options, Error *err) {

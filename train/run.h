@@ -13,6 +13,8 @@ typedef struct Split { /* sample indexes in the shards, rising */
 typedef struct RunOptions {
     const Texts *overrides; /* of the config; may be null */
     bool model;             /* open device and model as well */
+    bool plan;              /* on a device that stands for the config's and holds nothing */
+    DeviceChoice device;    /* in place of the config's where it names something */
     bool data;              /* open the shards and make the splits as well */
     const char *checkpoint; /* of a run folder, with `model`: "best", "last", "step-120", "none" (untrained) or a
                                folder; null: "best" where there is one, else "last" */

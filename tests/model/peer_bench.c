@@ -139,7 +139,7 @@ typedef struct StepJob {
 } StepJob;
 
 static bool optimize(StepJob *s, Error *err) {
-    const Params *params = speech_llm_params(s->model);
+    Params *params = speech_llm_params(s->model);
     const int64_t total = params->total;
     const Tensor grad = tensor_of(params->grad, DTYPE_F32, 1, total);
     double sum;
@@ -159,6 +159,7 @@ static bool optimize(StepJob *s, Error *err) {
                             .eps = 1e-8f,
                             .grad_scale = norm > CLIP_NORM ? CLIP_NORM / norm : 1,
                             .step = s->step};
+    params_changed(params);
     return op_adamw(s->dev, &args, err);
 }
 

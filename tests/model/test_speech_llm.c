@@ -104,7 +104,7 @@ static void fixture_close(Fixture *f) {
 }
 
 static void set_parameters(Fixture *f) {
-    const Params *params = speech_llm_params(f->model);
+    Params *params = speech_llm_params(f->model);
     for (int i = 0; i < params->count; i++) {
         char name[200];
         snprintf(name, sizeof name, "param.%s", params->items[i].name);
@@ -307,9 +307,9 @@ static void test_cached_features(void **state) {
     memcpy(gradient, params->grad, bytes);
     int64_t frames = 0;
     for (int c = 0; c < SAMPLE_COUNT; c++) frames += speech_llm_frames(f->model, SAMPLES[c]);
-    float *features = calloc((size_t)(frames * speech_llm_feature_width(f->model)), sizeof *features);
+    void *features = calloc((size_t)frames, (size_t)speech_llm_feature_bytes(f->model));
     assert_non_null(features);
-    assert_int_equal(speech_llm_feature_width(f->model), 3 * WIDTH);
+    assert_int_equal(speech_llm_feature_bytes(f->model), 3 * WIDTH * sizeof(float));
     assert_ok(speech_llm_encode(f->model, &f->batch, features, &f->err), &f->err);
     f->batch.wave = NULL;
     f->batch.features = features;

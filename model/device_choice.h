@@ -1,0 +1,35 @@
+/* Which device a user asks for, in words: the one place where they become one. */
+#ifndef SEMOLLM_MODEL_DEVICE_CHOICE_H
+#define SEMOLLM_MODEL_DEVICE_CHOICE_H
+
+#include "base/options.h"
+#include "kernels/kernels.h"
+
+typedef struct DeviceChoice {
+    const char *name;      /* "cpu", "cuda", "cuda:1"; null: cpu */
+    const char *precision; /* "bf16", "fp32", "auto"; null: auto, what the device is made for */
+    int64_t threads;       /* of the CPU; 0: one per core */
+} DeviceChoice;
+
+/* The table rows of a command that computes. */
+#define DEVICE_OPTIONS(choice)                                                                                         \
+    {"device", 0, OPTION_TEXT, &(choice).name, "NAME", "cpu (default), cuda or cuda:N"},                               \
+        {"precision",                                                                                                  \
+         0,                                                                                                            \
+         OPTION_TEXT,                                                                                                  \
+         &(choice).precision,                                                                                          \
+         "NAME",                                                                                                       \
+         "bf16 or fp32 (to debug with) on cuda (default: bf16); the CPU computes in fp32"},                            \
+    {                                                                                                                  \
+        "threads", 0, OPTION_INT, &(choice).threads, "N", "threads to use (0: one per core)"                           \
+    }
+
+/* What the words mean; wrong ones, and such as do not go together, are usage errors. */
+bool device_choice_check(const DeviceChoice *choice, DeviceKind *kind, int *index, DType *dtype, Error *err);
+
+Device *device_choose(const DeviceChoice *choice, Error *err);
+
+/* A planning device in its place. */
+Device *device_choose_plan(const DeviceChoice *choice, Error *err);
+
+#endif
