@@ -201,10 +201,8 @@ static bool mix_backward(const Adapter *adapter, const AdapterWork *work, OpPass
     if (!APPLY(pass, err, StackFramesBackward, stack_frames_backward, .dy = dstacked, .frames = work->frame_segments,
                .rows = work->row_segments, .k = adapter->config.stack, .side = adapter->config.prosody, .dx = dmixed))
         return false;
-    LayerMixBackwardArgs args = {.count = adapter->states,
-                                 .weight = mix_weight(adapter),
-                                 .dy = dmixed,
-                                 .dweight = grad(adapter, adapter->mix)};
+    LayerMixBackwardArgs args = {
+        .count = adapter->states, .weight = mix_weight(adapter), .dy = dmixed, .dweight = grad(adapter, adapter->mix)};
     list_states(adapter, batch->features, args.state);
     return pass->planning ? pass_note(pass, layer_mix_backward_scratch(pass->dev, &args))
                           : op_layer_mix_backward(pass->dev, &args, err);

@@ -1,8 +1,8 @@
 /* A trip through the layers, the loss and the logits of what leaves them. */
 #include <math.h>
-#include <string.h>
 
 #include "model/decoder_internal.h"
+#include "model/transfer.h"
 
 bool layer_last(const Decoder *decoder, int layer) { return layer == decoder->config.layers - 1; }
 
@@ -267,25 +267,12 @@ bool rows_loss(Decoder *decoder, Acts *acts, int64_t responses, bool gradient, f
     return true;
 }
 
-/* Rows of any dtype to host floats. Halves arrive in the lower half of `out` and are widened from its end. */
-static bool download_rows(Decoder *decoder, Tensor t, float *out, Error *err) {
-    size_t count = (size_t)(t.rows * t.cols);
-    if (!device_download(decoder->dev, out, t.data, count * dtype_size(t.dtype), err)) return false;
-    for (size_t i = count; t.dtype != DTYPE_F32 && i-- > 0;) {
-        uint16_t half;
-        memcpy(&half, (char *)out + 2 * i, sizeof half);
-        float value = t.dtype == DTYPE_BF16 ? bf16_to_f32(half) : f16_to_f32(half);
-        memcpy(out + i, &value, sizeof value);
-    }
-    return true;
-}
-
 bool rows_logits(Decoder *decoder, Acts *acts, int64_t first, int64_t count, float *logits, Error *err) {
     int64_t vocab = decoder->config.vocab;
     for (int64_t done = 0; done < count; done += acts->chunk) {
         int64_t n = count - done < acts->chunk ? count - done : acts->chunk;
         if (!chunk_logits(decoder, acts, first + done, n, err) ||
-            !download_rows(decoder, tensor_rows(acts->logits, 0, n), logits + done * vocab, err))
+            !floats_download(decoder->dev, tensor_rows(acts->logits, 0, n), logits + done * vocab, err))
             return false;
     }
     return true;

@@ -44,8 +44,8 @@ static bool commit_stored(Params *params, Error *err) {
     for (int i = 0; i < params->count; i++) {
         Param *param = &params->items[i];
         if (!param->wanted_stored) continue;
-        param->stored = dtype == DTYPE_F32 ? param->value
-                                           : tensor_of(NULL, dtype, param->value.rows, param->value.cols);
+        param->stored =
+            dtype == DTYPE_F32 ? param->value : tensor_of(NULL, dtype, param->value.rows, param->value.cols);
         elements += padded(param->value.rows * param->value.cols, STORED_ALIGNMENT);
     }
     if (dtype == DTYPE_F32 || elements == 0) return true;

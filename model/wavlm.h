@@ -70,9 +70,9 @@ typedef struct WavlmWork {
     int64_t frames, longest_frames, chunk; /* chunk: samples that enter the convolutions at a time */
     int64_t table_entries;
     int32_t *host_tables, *tables; /* segment tables, host and device */
-    Tensor wave, input;          /* F32 as it came; as the convolutions take it, one memory where that is F32 */
-    Tensor conv[2], normed_conv; /* the convolutions' ping and pong; the last one's output, normed */
-    Tensor state[2];             /* hidden states that nobody asked for take turns here */
+    Tensor wave, input;            /* F32 as it came; as the convolutions take it, one memory where that is F32 */
+    Tensor conv[2], normed_conv;   /* the convolutions' ping and pong; the last one's output, normed */
+    Tensor state[2];               /* hidden states that nobody asked for take turns here */
     Tensor attention_in, attended, mid, wide, gate, bias;
 } WavlmWork;
 

@@ -14,8 +14,8 @@
 typedef struct Clip { /* what the model is given of a sample; owns nothing */
     int32_t id;       /* key of dropout and noise */
     const Utterance *utterance;
-    const float *wave; /* null where features are given */
-    int64_t samples;   /* the wave's length, also where features stand for it */
+    const float *wave;    /* null where features are given */
+    int64_t samples;      /* the wave's length, also where features stand for it */
     const void *features; /* as speech_llm_encode gives them */
     const float *prosody; /* [frames, channels] or null */
 } Clip;

@@ -9,7 +9,7 @@ typedef struct TrainOptions {
     const char *dump; /* folder, or null: stop after dump_steps, each step's inputs and gradients written there */
     int64_t dump_steps;
     const char *estimate; /* a machine to plan for, or null */
-    DeviceChoice device; /* in place of the config's where it names something */
+    DeviceChoice device;  /* in place of the config's where it names something */
 } TrainOptions;
 
 /* Trains what `config` says. */

@@ -191,8 +191,8 @@ static bool plan_step(StepJob *s, const char *adapter, Error *err) {
                                  .responses = s->batch.responses};
     const Params *params = speech_llm_params(s->model);
     const size_t bytes = (size_t)params->total * sizeof(float);
-    const size_t scratch =
-        sum_squares_scratch(s->dev, &(SumSquaresArgs){.x = tensor_of(params->grad, DTYPE_F32, 1, params->total), .out = {0}});
+    const size_t scratch = sum_squares_scratch(
+        s->dev, &(SumSquaresArgs){.x = tensor_of(params->grad, DTYPE_F32, 1, params->total), .out = {0}});
     s->m = device_alloc(s->dev, bytes, err);
     s->v = device_alloc(s->dev, bytes, err);
     s->sum = device_alloc(s->dev, sizeof *s->sum, err);
