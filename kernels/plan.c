@@ -1,6 +1,7 @@
 #include "kernels/plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "kernels/plan_impl.h"
@@ -135,36 +136,84 @@ bool plan_conv(Device *dev, const ConvArgs *a, Error *err) {
     return note(dev, "conv", a->x.cols > 1 ? WORK_GEMM : WORK_OTHER, conv_cost(a), err);
 }
 
-/* What LoRA adds to a linear layer, which reads the large operand once more. */
-static OpCost added_cost(OpCost whole, OpCost plain, Tensor again) {
-    double bytes = (double)again.rows * (double)again.cols * (double)dtype_size(again.dtype);
-    return (OpCost){whole.bytes - plain.bytes + bytes, whole.flops - plain.flops};
+/* A product on its own, [m, k] by [k, n], its result in `c`. */
+static OpCost product_cost(Tensor a, bool transpose_a, Tensor b, bool transpose_b, Tensor c, float beta) {
+    return matmul_cost(&(MatmulArgs){
+        .a = a, .b = b, .c = c, .transpose_a = transpose_a, .transpose_b = transpose_b, .alpha = 1, .beta = beta});
 }
 
-static bool any_pair(const Lora lora[LINEAR_PARTS]) {
-    for (int i = 0; i < LINEAR_PARTS; i++)
-        if (tensor_present(lora[i].a)) return true;
-    return false;
+static int64_t ranks(const Lora *lora) {
+    int64_t sum = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++) sum += tensor_present(lora[i].a) ? lora[i].a.rows : 0;
+    return sum;
+}
+
+/* Rank columns more in a large product that runs anyway. */
+static bool note_wider(Device *dev, const char *op, int64_t n, int64_t width, int64_t rank, Error *err) {
+    return note(dev, op, WORK_LORA, (OpCost){.flops = 2.0 * (double)n * (double)width * (double)rank}, err);
 }
 
 bool plan_linear(Device *dev, const LinearArgs *a, Error *err) {
+    static const char op[] = "linear's LoRA";
     LinearArgs plain = *a;
-    for (int i = 0; i < LINEAR_PARTS; i++) plain.lora[i] = (Lora){0};
-    OpCost cost = linear_cost(&plain);
-    if (!note(dev, "linear", WORK_GEMM, cost, err)) return false;
-    return !any_pair(a->lora) || note(dev, "linear's LoRA", WORK_LORA, added_cost(linear_cost(a), cost, a->x), err);
+    memset(plain.lora, 0, sizeof plain.lora);
+    plain.low = (Tensor){0};
+    if (!note(dev, "linear", WORK_GEMM, linear_cost(&plain), err)) return false;
+    int64_t n = a->x.rows, rank = ranks(a->lora);
+    Tensor down = tensor_of(a->weight.data, a->x.dtype, rank, a->x.cols);
+    return rank == 0 || (note(dev, op, WORK_LORA, product_cost(a->x, false, down, true, a->low, 0), err) &&
+                         note_wider(dev, op, n, a->y.cols, rank, err));
+}
+
+/* dy·B for dx and da, its product with x, and dyᵀ·low. */
+static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, int64_t rank, Error *err) {
+    static const char op[] = "linear_backward's LoRA";
+    bool dx = tensor_present(a->dx), da = false, db = false;
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        da = da || tensor_present(a->da[i]);
+        db = db || tensor_present(a->db[i]);
+    }
+    int64_t n = a->dy.rows, out = a->dy.cols, in = a->weight.cols;
+    Tensor inner = tensor_of(a->dy.data, a->dy.dtype, n, rank), up = tensor_of(a->dy.data, a->dy.dtype, out, rank);
+    Tensor dup = tensor_of(a->dy.data, DTYPE_F32, out, rank), ddown = tensor_of(a->dy.data, DTYPE_F32, rank, in);
+    return (!(da || dx) || note(dev, op, WORK_LORA, product_cost(a->dy, false, up, false, inner, 0), err)) &&
+           (!da || note(dev, op, WORK_LORA, product_cost(inner, true, a->x, false, ddown, 1), err)) &&
+           (!db || note(dev, op, WORK_LORA, product_cost(a->dy, true, a->low, false, dup, 1), err)) &&
+           (!dx || note_wider(dev, op, n, in, rank, err));
 }
 
 bool plan_linear_backward(Device *dev, const LinearBackwardArgs *a, Error *err) {
     LinearBackwardArgs plain = *a;
-    for (int i = 0; i < LINEAR_PARTS; i++) {
-        plain.lora[i] = (Lora){0};
-        plain.da[i] = plain.db[i] = (Tensor){0};
-    }
-    OpCost cost = linear_backward_cost(&plain);
+    memset(plain.lora, 0, sizeof plain.lora);
+    memset(plain.da, 0, sizeof plain.da);
+    memset(plain.db, 0, sizeof plain.db);
+    plain.low = (Tensor){0};
     bool product = tensor_present(a->dx) || tensor_present(a->dweight) || tensor_present(a->dbias);
-    if (product && !note(dev, "linear_backward", WORK_GEMM, cost, err)) return false;
-    if (!product) cost.bytes = 0; /* dy is read for LoRA alone */
-    return !any_pair(a->lora) || note(dev, "linear_backward's LoRA", WORK_LORA,
-                                      added_cost(linear_backward_cost(a), cost, product ? a->dy : (Tensor){0}), err);
+    if (product && !note(dev, "linear_backward", WORK_GEMM, linear_backward_cost(&plain), err)) return false;
+    int64_t rank = ranks(a->lora);
+    return rank == 0 || note_lora_backward(dev, a, rank, err);
+}
+
+/* ---- time ---- */
+
+static double larger(double a, double b) { return a > b ? a : b; }
+
+/* Bound by what it moves or by what it computes. Kernels of our own that compute much do so on the tensor cores,
+ * at attention's rate. */
+static double seconds_of(const PlannedWork *work, const MachineRates *rates) {
+    double product = rates->matmul * rates->gemm_share;
+    const double speed[WORK_KINDS] = {[WORK_GEMM] = product,
+                                      [WORK_LORA] = product,
+                                      [WORK_ATTENTION] = rates->attention,
+                                      [WORK_ATTENTION_BACKWARD] = rates->attention_backward,
+                                      [WORK_OTHER] = rates->attention,
+                                      [WORK_OPTIMIZER] = rates->attention};
+    double moving = work->cost.bytes / (rates->copy * rates->stream_share);
+    double least = work->cost.bytes > 0 ? rates->kernel : 0; /* else part of another kernel */
+    return larger(larger(moving, work->cost.flops / speed[work->kind]), least);
+}
+
+void plan_seconds(const PlannedWork *work, size_t count, const MachineRates *rates, double seconds[WORK_KINDS]) {
+    for (int kind = 0; kind < WORK_KINDS; kind++) seconds[kind] = 0;
+    for (size_t i = 0; i < count; i++) seconds[work[i].kind] += seconds_of(&work[i], rates);
 }

@@ -35,4 +35,13 @@ size_t plan_scratch(const Device *dev); /* reserved */
 const PlannedWork *plan_work(const Device *dev, size_t *count);
 void plan_forget(Device *dev);
 
+/* What a machine reaches, per second: bytes copied, operations of a large product and of attention; and which
+ * share of the first two our products and streaming kernels do. No kernel takes less than `kernel` seconds. */
+typedef struct MachineRates {
+    double copy, matmul, stream_share, gemm_share, attention, attention_backward, kernel;
+} MachineRates;
+
+/* Adds up what the work would take there, by kind. */
+void plan_seconds(const PlannedWork *work, size_t count, const MachineRates *rates, double seconds[WORK_KINDS]);
+
 #endif

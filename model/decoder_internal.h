@@ -70,6 +70,7 @@ struct Decoder {
     char *folder;
     int64_t q_width, kv_width, qkv_width;
     void *memory; /* of all weights */
+    size_t memory_bytes;
     Tensor embed, head, norm;
     LayerWeights *layers;
     Tensor rope; /* [positions, head_dim] F32 */

@@ -153,6 +153,7 @@ static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
     bool ok = (files || drawn) && loader.staging && place_all(&loader);
     if (ok) {
         decoder->memory = device_alloc(decoder->dev, loader.arena.used, err);
+        decoder->memory_bytes = loader.arena.used;
         loader.arena.base = decoder->memory;
         loader.arena.size = loader.arena.used;
         arena_reset(&loader.arena);

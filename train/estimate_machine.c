@@ -1,0 +1,98 @@
+#include "train/estimate_machine.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/yaml.h"
+
+#define NUMBER(key) CYAML_FIELD_FLOAT(#key, CYAML_FLAG_STRICT, Machine, key)
+static const cyaml_schema_field_t FIELDS[] = {
+    CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_DEFAULT, Machine, name, 1, 100),
+    CYAML_FIELD_STRING_PTR("source", CYAML_FLAG_DEFAULT, Machine, source, 1, 300),
+    NUMBER(memory_gib),
+    NUMBER(copy_tb_s),
+    NUMBER(matmul_tflops),
+    NUMBER(gemm_share),
+    NUMBER(stream_share),
+    NUMBER(attention_tflops),
+    NUMBER(attention_backward_tflops),
+    NUMBER(kernel_us),
+    NUMBER(bus_gb_s),
+    CYAML_FIELD_END};
+static const cyaml_schema_value_t SCHEMA = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, Machine, FIELDS)};
+
+static const char FOLDER[] = "configs/machines";
+
+/* The folder of the running program; null where it is not known. */
+static char *program_folder(Error *err) {
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0) return NULL;
+    path[length] = '\0';
+    return path_folder(path, err);
+}
+
+static char *file_in(const char *root, const char *folder, const char *name, Error *err) {
+    return root ? text_format(err, "%s/%s/%s.yaml", root, folder, name) : NULL;
+}
+
+static bool names_file(const char *name) {
+    size_t length = strlen(name);
+    return strchr(name, '/') || (length > 5 && !strcmp(name + length - 5, ".yaml"));
+}
+
+static char *find(const char *name, Error *err) {
+    if (names_file(name)) return text_copy(name, err);
+    char *program = program_folder(err), *found = NULL;
+    char *places[] = {file_in(getenv("HOME"), ".cache/semollm/machines", name, err), file_in(".", FOLDER, name, err),
+                      file_in(program, "../configs/machines", name, err),
+                      file_in(program, "../share/semollm/machines", name, err)};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        if (!found && places[i] && file_exists(places[i]))
+            found = places[i];
+        else
+            free(places[i]);
+    }
+    free(program);
+    if (!found)
+        fail_usage(err,
+                   "--estimate: no machine \"%s\" in %s; name one that is there (h100, h200, a100, l40s, 4090), or "
+                   "a file like those",
+                   name, FOLDER);
+    return found;
+}
+
+static bool check(const Machine *machine, const char *path, Error *err) {
+    const struct {
+        const char *key;
+        double value, most;
+    } numbers[] = {{"memory_gib", machine->memory_gib, 1e6},
+                   {"copy_tb_s", machine->copy_tb_s, 1e4},
+                   {"matmul_tflops", machine->matmul_tflops, 1e7},
+                   {"gemm_share", machine->gemm_share, 1},
+                   {"stream_share", machine->stream_share, 1.5}, /* what stays in the cache is faster than a copy */
+                   {"attention_tflops", machine->attention_tflops, 1e7},
+                   {"attention_backward_tflops", machine->attention_backward_tflops, 1e7},
+                   {"kernel_us", machine->kernel_us, 1e6},
+                   {"bus_gb_s", machine->bus_gb_s, 1e6}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!(numbers[i].value > 0 && numbers[i].value <= numbers[i].most))
+            return fail_usage(err, "%s: %s must be more than 0 and at most %g, found %g", path, numbers[i].key,
+                              numbers[i].most, numbers[i].value);
+    return true;
+}
+
+Machine *machine_read(const char *name, char **path, Error *err) {
+    void *machine = NULL;
+    *path = find(name, err);
+    if (*path && yaml_read(*path, NULL, &SCHEMA, &machine, err) && check(machine, *path, err)) return machine;
+    machine_free(machine);
+    free(*path);
+    *path = NULL;
+    return NULL;
+}
+
+void machine_free(Machine *machine) {
+    if (machine) yaml_release(&SCHEMA, machine);
+}
