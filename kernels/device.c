@@ -161,6 +161,35 @@ bool device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Er
     return cpu_memory_info(free_bytes, total_bytes, err);
 }
 
+bool device_records(const Device *dev) { return dev->kind == DEVICE_CUDA && !dev->plan; }
+
+static bool no_recording(Error *err) { return fail(err, "this device records no operations: they are simply called"); }
+
+bool device_capture_begin(Device *dev, Error *err) {
+    if (device_records(dev)) ON_CUDA(capture_begin, err);
+    return no_recording(err);
+}
+
+DeviceGraph *device_capture_end(Device *dev, Error *err) {
+    if (device_records(dev)) ON_CUDA(capture_end, err);
+    no_recording(err);
+    return NULL;
+}
+
+bool device_replay(Device *dev, DeviceGraph *graph, Error *err) {
+    if (device_records(dev)) ON_CUDA(replay, graph, err);
+    (void)graph;
+    return no_recording(err);
+}
+
+void device_graph_free(Device *dev, DeviceGraph *graph) {
+#ifdef SEMOLLM_CUDA
+    if (graph) cuda_device_graph_free(dev, graph);
+#else
+    (void)dev, (void)graph;
+#endif
+}
+
 /* The CPU device chooses nothing. */
 char *device_algorithms(const Device *dev, Error *err) {
     if (dev->plan) return text_copy("{}", err);

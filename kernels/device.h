@@ -44,6 +44,17 @@ bool device_wait(Device *dev, Error *err);
 /* What the device can still give and what it has in all; the CPU's is the machine's. */
 bool device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err);
 
+/* A stretch of operations recorded to be run again with one call, where launching each would take longer than
+ * it does (decoding). Between begin and end they are not run, and nothing may be uploaded, downloaded, allocated
+ * or waited for; replays read what then lies at the same addresses. A recording that went wrong is ended, too.
+ * The CPU device records nothing: there operations are simply called. */
+typedef struct DeviceGraph DeviceGraph;
+bool device_records(const Device *dev);
+bool device_capture_begin(Device *dev, Error *err);
+DeviceGraph *device_capture_end(Device *dev, Error *err);
+bool device_replay(Device *dev, DeviceGraph *graph, Error *err);
+void device_graph_free(Device *dev, DeviceGraph *graph);
+
 /* The matrix product algorithms chosen so far, as JSON; free() it. A run that goes on with the table of its
  * checkpoint takes the same steps. `fits`: whether the table is of such a GPU and library; else it is left. */
 char *device_algorithms(const Device *dev, Error *err);

@@ -31,6 +31,10 @@ bool cuda_device_download(Device *dev, void *to_host, const void *from, size_t b
 bool cuda_device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err);
 bool cuda_device_wait(Device *dev, Error *err);
 bool cuda_device_memory_info(Device *dev, size_t *free_bytes, size_t *total_bytes, Error *err);
+bool cuda_device_capture_begin(Device *dev, Error *err);
+DeviceGraph *cuda_device_capture_end(Device *dev, Error *err);
+bool cuda_device_replay(Device *dev, DeviceGraph *graph, Error *err);
+void cuda_device_graph_free(Device *dev, DeviceGraph *graph);
 char *cuda_device_algorithms(const Device *dev, Error *err);
 bool cuda_device_use_algorithms(Device *dev, const char *json, bool *fits, Error *err);
 
@@ -59,6 +63,7 @@ typedef struct CudaDevice {
     CudaAllowance allowed[ALLOWANCES];
     int allowances;
     struct CudaGemms *gemms;
+    bool recording; /* a graph: what waits or touches host memory cannot be part of it */
 } CudaDevice;
 
 static inline cudaStream_t cuda_stream(const Device *dev) { return dev->cuda->stream; }
@@ -66,6 +71,9 @@ static inline cudaStream_t cuda_stream(const Device *dev) { return dev->cuda->st
 /* Whether a call of the CUDA runtime succeeded; the error names it and says what CUDA says. */
 bool cuda_ok(cudaError_t status, const char *call, Error *err);
 #define CUDA(call, err) cuda_ok(call, #call, err)
+
+/* Whether no graph is being recorded; else the error says that `what` must not happen meanwhile. */
+bool cuda_may_wait(const Device *dev, const char *what, Error *err);
 
 /* Enqueues a kernel on the device's stream; see LAUNCH in kernel.cuh. */
 bool cuda_launch(Device *dev, Error *err, const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,

@@ -122,6 +122,10 @@ void cuda_device_close(Device *dev) {
     dev->cuda = NULL;
 }
 
+bool cuda_may_wait(const Device *dev, const char *what, Error *err) {
+    return !dev->cuda->recording || fail(err, "%s: not while operations are being recorded", what);
+}
+
 /* ---- memory ---- */
 
 static double gib(size_t bytes) { return (double)bytes / (1 << 30); }
@@ -139,7 +143,7 @@ static void fail_memory(size_t bytes, Error *err) {
 void *cuda_device_alloc(Device *dev, size_t bytes, Error *err) {
     void *memory = NULL;
     size_t some = bytes ? bytes : 1;
-    if (!CUDA(cudaSetDevice(dev->cuda->index), err)) return NULL;
+    if (!cuda_may_wait(dev, "allocating", err) || !CUDA(cudaSetDevice(dev->cuda->index), err)) return NULL;
     cudaError_t status = cudaMalloc(&memory, some);
     if (status == cudaErrorMemoryAllocation) {
         fail_memory(bytes, err);
@@ -194,7 +198,7 @@ static bool deliver(CudaDevice *cuda, void *to, size_t at, size_t bytes, Error *
 
 bool cuda_device_upload(Device *dev, void *to, const void *from_host, size_t bytes, Error *err) {
     CudaDevice *cuda = dev->cuda;
-    if (!CUDA(cudaSetDevice(cuda->index), err)) return false;
+    if (!cuda_may_wait(dev, "uploading", err) || !CUDA(cudaSetDevice(cuda->index), err)) return false;
     for (size_t done = 0, part; done < bytes; done += part) {
         size_t at;
         part = bytes - done < STAGING_SLOT_BYTES ? bytes - done : STAGING_SLOT_BYTES;
@@ -206,7 +210,7 @@ bool cuda_device_upload(Device *dev, void *to, const void *from_host, size_t byt
 }
 
 bool cuda_device_download(Device *dev, void *to_host, const void *from, size_t bytes, Error *err) {
-    if (!CUDA(cudaSetDevice(dev->cuda->index), err)) return false;
+    if (!cuda_may_wait(dev, "downloading", err) || !CUDA(cudaSetDevice(dev->cuda->index), err)) return false;
     if (bytes && !CUDA(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, cuda_stream(dev)), err))
         return false;
     return CUDA(cudaStreamSynchronize(cuda_stream(dev)), err);
@@ -218,7 +222,8 @@ bool cuda_device_fill_zero(Device *dev, void *memory, size_t bytes, Error *err) 
 }
 
 bool cuda_device_wait(Device *dev, Error *err) {
-    return CUDA(cudaSetDevice(dev->cuda->index), err) && CUDA(cudaStreamSynchronize(cuda_stream(dev)), err);
+    return cuda_may_wait(dev, "waiting", err) && CUDA(cudaSetDevice(dev->cuda->index), err) &&
+           CUDA(cudaStreamSynchronize(cuda_stream(dev)), err);
 }
 
 /* ---- launching ---- */

@@ -264,11 +264,6 @@ static void time_all(const Device *dev, const CudaGemm *g, const Problem *p,
     if (to != g->c) cudaFree(to);
 }
 
-static bool may_wait(const Device *dev) {
-    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    return cudaStreamIsCapturing(cuda_stream(dev), &status) == cudaSuccess && status == cudaStreamCaptureStatusNone;
-}
-
 static bool choose(const Device *dev, const CudaGemm *g, const Problem *p, Choice *choice, Error *err) {
     CudaGemms *gemms = dev->cuda->gemms;
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
@@ -276,7 +271,7 @@ static bool choose(const Device *dev, const CudaGemm *g, const Problem *p, Choic
     if (!candidates(gemms, g, p, choice->key, found, &count, err)) return false;
     choice->algorithm = found[0].algo;
     choice->checked = true;
-    if (!gemms->tunes || !may_wait(dev)) return true;
+    if (!gemms->tunes || dev->cuda->recording) return true;
     time_all(dev, g, p, found, count, choice);
     return keep(gemms, choice, err);
 }
