@@ -104,6 +104,10 @@ CUDA_TESTS = $(if $(filter-out none,$(CUDA)),cuda)
 $(BUILD)/tests/cuda/%: $(BUILD)/tests/cuda/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# The emulator's own test, and the programs that count with it.
+$(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
+	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) $(CFLAGS) $(SANITIZE) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # Programs that end-to-end scripts run: they make inputs that the program itself would never write.
 HELPERS = $(BUILD)/tests/train/make_tiny $(BUILD)/tests/eval/bad_input_make
 

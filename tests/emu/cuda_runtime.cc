@@ -432,8 +432,6 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, enum cudaMemcp
             return cudaSuccess;
         });
     }
-    if (!to_device && !pageable)
-        for (size_t i = 0; i < bytes; i++) ((char *)to)[i] = (char)(i % 2 ? POISON >> 8 : POISON);
     cudaError_t status = enqueue(s, [to, from, bytes] {
         memmove(to, from, bytes);
         return cudaSuccess;

@@ -91,6 +91,14 @@ static void poison_memory(char *at, size_t bytes) {
     for (size_t i = 0; i < bytes; i++) at[i] = (char)(i % 2 ? POISON >> 8 : POISON);
 }
 
+#ifndef __SANITIZE_ADDRESS__
+static void surround(char *at, const Allocation *a) {
+    memset(at - GUARD_BYTES, GUARD_BYTE, GUARD_BYTES);
+    memset(at + a->asked, GUARD_BYTE, a->room - GUARD_BYTES - a->asked);
+}
+
+#endif
+
 /* Under the address sanitizer nothing can have written there unseen. */
 static void check_guards(uintptr_t at, const Allocation *a) {
 #ifdef __SANITIZE_ADDRESS__
@@ -100,12 +108,12 @@ static void check_guards(uintptr_t at, const Allocation *a) {
     const unsigned char *end = p - GUARD_BYTES + a->room;
     for (const unsigned char *q = p - GUARD_BYTES; q < end; q++) {
         if (q == p) q += a->asked;
-        if (q < end && *q != GUARD_BYTE) {
-            emu_report("something wrote %ld bytes %s an allocation of %zu bytes",
-                       (long)(q < p ? p - q : q - p - (long)a->asked), q < p ? "before" : "past", a->asked);
-            memset((void *)q, GUARD_BYTE, 1);
-            return;
-        }
+        if (q == end || *q == GUARD_BYTE) continue;
+        bool before = q < p;
+        emu_report("something wrote %s an allocation of %zu bytes, %ld bytes off", before ? "before" : "past", a->asked,
+                   (long)(before ? p - q : q - p - (long)a->asked));
+        surround((char *)at, a);
+        return;
     }
 #endif
 }
@@ -132,8 +140,7 @@ void *pool_take(size_t bytes) {
         ASAN_UNPOISON_MEMORY_REGION(at, bytes);
         poison_memory(at, bytes);
 #ifndef __SANITIZE_ADDRESS__
-        memset(at - GUARD_BYTES, GUARD_BYTE, GUARD_BYTES);
-        memset(at + bytes, GUARD_BYTE, room - GUARD_BYTES - bytes);
+        surround(at, &pool.live[(uintptr_t)at]);
 #endif
         pool_close();
         return at;
