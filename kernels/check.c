@@ -451,6 +451,7 @@ bool check_activation_backward(const Device *dev, const ActivationBackwardArgs *
 
 bool check_add(const Device *dev, const AddArgs *a, Error *err) {
     BEGIN("add");
+    if (a->y.dtype == DTYPE_F32) c->stored = DTYPE_F32;
     need(c, "a", a->a, ANY, ANY);
     need(c, "b", a->b, a->a.rows, a->a.cols);
     need(c, "y", a->y, a->a.rows, a->a.cols);
@@ -590,6 +591,7 @@ bool check_adamw(const Device *dev, const AdamwArgs *a, Error *err) {
     need32(c, "m", a->m, 1, total);
     need32(c, "v", a->v, 1, total);
     require(c, a->step >= 1, "the first step is 1");
+    if (tensor_present(a->norm_squared)) check_tensor(c, "norm_squared", a->norm_squared, DTYPE_F64, 1, 1);
     need_table(c, "segments", a->segments, a->segment_count);
     for (int i = 0; !check.failed && i < a->segment_count; i++) {
         AdamwSegment s = a->segments[i];

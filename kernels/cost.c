@@ -229,5 +229,5 @@ COST(SumSquares, sum_squares) { return (OpCost){bytes_of(a->x), 2.0 * elements(a
 COST(Adamw, adamw) {
     double count = 0.0;
     for (int i = 0; i < a->segment_count; i++) count += (double)a->segments[i].count;
-    return (OpCost){7.0 * count * sizeof(float), 20.0 * count};
+    return (OpCost){7.0 * count * sizeof(float) + bytes_of(a->norm_squared), 20.0 * count};
 }

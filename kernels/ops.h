@@ -305,7 +305,7 @@ typedef struct ConvertArgs { /* y = x in y's dtype: F32 and the device's, either
 } ConvertArgs;
 OP(Convert, convert);
 
-typedef struct AddArgs { /* y = alpha·a + beta·b; y may alias either */
+typedef struct AddArgs { /* y = alpha·a + beta·b; y may alias either; all of the device's dtype or all F32 */
     Tensor a, b, y;
     float alpha, beta;
 } AddArgs;
@@ -419,7 +419,9 @@ OP(SumSquares, sum_squares);
 
 /* AdamW (Loshchilov & Hutter 2019; torch.optim.AdamW's order of operations) over flat F32 buffers:
  * g = grad_scale·grad; p *= 1 - lr·decay; m, v updated; p -= lr·m̂ / (√v̂ + eps). Each segment has its
- * own learning rate and decay. */
+ * own learning rate and decay. With norm_squared, Σ grad² as op_sum_squares leaves it, the device clips:
+ * where norm = grad_scale·√norm_squared > max_norm > 0, grad_scale is multiplied by max_norm / (norm + 1e-6)
+ * (torch.nn.utils.clip_grad_norm_), and a norm that is not finite leaves everything as it was. */
 typedef struct AdamwSegment {
     int64_t offset, count;
     float lr, decay;
@@ -430,7 +432,9 @@ typedef struct AdamwArgs {
     const AdamwSegment *segments; /* host */
     int segment_count;
     float beta1, beta2, eps, grad_scale;
-    int64_t step; /* 1 for the first */
+    int64_t step;        /* 1 for the first */
+    Tensor norm_squared; /* [1, 1] F64 or absent */
+    double max_norm;     /* 0: none */
 } AdamwArgs;
 OP(Adamw, adamw);
 

@@ -65,11 +65,20 @@ bool cpu_sum_squares(Device *dev, const SumSquaresArgs *a, Error *err) {
     return true;
 }
 
-static void adamw_segment(const AdamwArgs *a, const AdamwSegment *s) {
+/* What gradients are multiplied by; false where their norm is not finite. */
+static bool clipped_scale(const AdamwArgs *a, float *scale) {
+    *scale = a->grad_scale;
+    if (!tensor_present(a->norm_squared)) return true;
+    double squares = *(const double *)a->norm_squared.data, norm = (double)a->grad_scale * sqrt(squares);
+    if (a->max_norm > 0.0 && norm > a->max_norm) *scale *= (float)(a->max_norm / (norm + 1e-6));
+    return isfinite(squares);
+}
+
+static void adamw_segment(const AdamwArgs *a, const AdamwSegment *s, float scale) {
     double correction1 = 1.0 - pow((double)a->beta1, (double)a->step);
     double correction2 = 1.0 - pow((double)a->beta2, (double)a->step);
     float rate = (float)((double)s->lr / correction1), root = (float)sqrt(correction2);
-    float keep = 1.0f - s->lr * s->decay, beta2 = a->beta2, eps = a->eps, scale = a->grad_scale;
+    float keep = 1.0f - s->lr * s->decay, beta2 = a->beta2, eps = a->eps;
     float blend1 = 1.0f - a->beta1, blend2 = 1.0f - a->beta2;
     float *p = floats(a->param) + s->offset, *m = floats(a->m) + s->offset, *v = floats(a->v) + s->offset;
     const float *grad = floats(a->grad) + s->offset;
@@ -84,6 +93,8 @@ static void adamw_segment(const AdamwArgs *a, const AdamwSegment *s) {
 
 bool cpu_adamw(Device *dev, const AdamwArgs *a, Error *err) {
     (void)dev, (void)err;
-    for (int i = 0; i < a->segment_count; i++) adamw_segment(a, &a->segments[i]);
+    float scale;
+    if (!clipped_scale(a, &scale)) return true;
+    for (int i = 0; i < a->segment_count; i++) adamw_segment(a, &a->segments[i], scale);
     return true;
 }
