@@ -253,7 +253,7 @@ static void test_refused(void **state) {
         {"model.template=nonsense", "nonsense"},
         {"train.batch_tokens=20", "train.batch_tokens"},
         {"data.max_seconds=0.024", "max_seconds"},
-        {"device.kind=cuda", "CUDA"},
+        {"device.kind=tpu", "tpu"},
         {"output=/proc/none", "/proc/none"},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
