@@ -8,10 +8,15 @@
 #include "train/estimate_steps.h"
 #include "train/splits.h"
 
-enum { GPUS_MOST = 4096 };
+enum { GPUS_MOST = 4096, OPS_MOST = 64, OPS_SHOWN = 14 };
 
 static const double GIB = 1024.0 * 1024.0 * 1024.0;
 static const double CUDA_GIB = 1.0; /* CUDA's own, cuBLASLt's workspace, what the driver keeps */
+
+typedef struct OpTime {
+    const char *op;
+    double seconds; /* of a step */
+} OpTime;
 
 typedef struct Estimate {
     Machine *machine;
@@ -22,8 +27,10 @@ typedef struct Estimate {
     bool real; /* the examples are the run's own data */
     PlannedSteps steps;
     PlannedBatch batch;
-    size_t frozen;                 /* bytes of the encoder's and the LLM's weights */
-    size_t trained, moments;       /* of what trains with gradients, and AdamW's */
+    size_t frozen;           /* bytes of the encoder's and the LLM's weights */
+    size_t trained, moments; /* of what trains with gradients, and AdamW's */
+    OpTime ops[OPS_MOST];
+    int op_count;
     double seconds[WORK_KINDS];    /* of a step */
     double encoder, reduce, whole; /* of a step: the encoder among it, all-reduce, everything */
     int64_t largest;               /* tokens of a micro-batch that fits; 0: none */
@@ -117,6 +124,22 @@ static double work_seconds(const Estimate *e, double seconds[WORK_KINDS]) {
     return sum;
 }
 
+/* Adds the work to what each operation takes of a step. */
+static void add_ops(Estimate *e) {
+    size_t count;
+    const PlannedWork *work = plan_work(e->run->dev, &count);
+    MachineRates rates = rates_of(e->machine);
+    for (size_t i = 0; i < count; i++) {
+        double seconds[WORK_KINDS];
+        int op = 0;
+        plan_seconds(&work[i], 1, &rates, seconds);
+        while (op < e->op_count && strcmp(e->ops[op].op, work[i].op) != 0) op++;
+        if (op == OPS_MOST) continue;
+        if (op == e->op_count) e->ops[e->op_count++] = (OpTime){.op = work[i].op};
+        e->ops[op].seconds += seconds[work[i].kind] / e->steps.steps;
+    }
+}
+
 /* The optimizer as the trainer calls it, once a step. */
 static bool update(Estimate *e, Error *err) {
     Device *dev = e->run->dev;
@@ -162,6 +185,7 @@ static bool run_group(Estimate *e, const SpeechBatch *batch, int64_t step, doubl
     plan_forget(e->run->dev);
     bool ok = speech_llm_step(e->run->model, batch, &options, &loss, NULL, err);
     work_seconds(e, kinds);
+    add_ops(e);
     return ok;
 }
 
@@ -237,7 +261,7 @@ static void report_memory(const Estimate *e, FILE *out) {
     fprintf(out, "\n%-48s %9s\n", "memory of a GPU", "GiB");
     if (memory.encoder) memory_row(out, "encoder, frozen, bf16", (double)memory.encoder);
     memory_row(out, "LLM, frozen, bf16", (double)memory.llm);
-    snprintf(label, sizeof label, "%.1f M trainable: weights and gradients, fp32", (double)params->total / 1e6);
+    snprintf(label, sizeof label, "%.1f M trainable: weights, gradients, bf16 copies", (double)params->total / 1e6);
     memory_row(out, label, (double)e->trained);
     memory_row(out, "AdamW's moments, fp32", (double)e->moments);
     if (memory.encoder) memory_row(out, "activations of encoder and adapter", (double)memory.front);
@@ -259,6 +283,17 @@ static void report_largest(const Estimate *e, FILE *out) {
 
 static void time_row(const Estimate *e, FILE *out, const char *what, double seconds) {
     fprintf(out, "  %-46s %9.2f %7.1f %%\n", what, seconds * 1e3, 100 * seconds / e->whole);
+}
+
+static int by_seconds(const void *a, const void *b) {
+    double x = ((const OpTime *)a)->seconds, y = ((const OpTime *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+static void report_ops(Estimate *e, FILE *out) {
+    qsort(e->ops, (size_t)e->op_count, sizeof *e->ops, by_seconds);
+    fprintf(out, "\n%-48s %9s %9s\n", "the operations that take longest", "ms", "share");
+    for (int i = 0; i < e->op_count && i < OPS_SHOWN; i++) time_row(e, out, e->ops[i].op, e->ops[i].seconds);
 }
 
 static void report_time(const Estimate *e, FILE *out) {
@@ -328,6 +363,7 @@ bool estimate(const char *config, const Texts *overrides, const char *machine, F
         find_largest(&e);
         report_largest(&e, out);
         report_time(&e, out);
+        report_ops(&e, out);
         report_run(&e, out);
     }
     close_all(&e);
