@@ -224,7 +224,8 @@ static uint32_t slices_of(int64_t parts) {
 template <typename T, bool CENTRED>
 __global__ void __launch_bounds__(PARAMETER_THREADS) norm_parameters(NormBackward<T> a, float *sums) {
     const NormShape &shape = a.shape;
-    float *room = (float *)shared_memory(); /* [slot][columns] */
+    float *room = (float *)shared_memory(); /* [slot][8][lane], so that neither lanes nor columns meet in a bank */
+    int stride = shape.lanes + 4;
     int slots = PARAMETER_THREADS / shape.lanes, lane = (int)threadIdx.x % shape.lanes;
     int slot = (int)threadIdx.x / shape.lanes;
     int columns = 8 * shape.lanes, first = (int)blockIdx.x * columns, c = first + 8 * lane, count = shape.width - c;
@@ -247,11 +248,11 @@ __global__ void __launch_bounds__(PARAMETER_THREADS) norm_parameters(NormBackwar
     }
     for (int which = 0; which < (CENTRED ? 2 : 1); which++) {
         __syncthreads();
-        for (int e = 0; e < 8; e++) room[slot * columns + e * shape.lanes + lane] = which ? shift[e] : scale[e];
+        for (int e = 0; e < 8; e++) room[(8 * slot + e) * stride + lane] = which ? shift[e] : scale[e];
         __syncthreads();
         for (int i = (int)threadIdx.x; i < columns; i += PARAMETER_THREADS) {
             float total = 0.0f;
-            for (int k = 0; k < slots; k++) total += room[k * columns + i % 8 * shape.lanes + i / 8];
+            for (int k = 0; k < slots; k++) total += room[(8 * k + i % 8) * stride + i / 8];
             if (first + i < shape.width) sums[((int64_t)blockIdx.y * 2 + which) * shape.width + first + i] = total;
         }
     }
@@ -283,7 +284,7 @@ static bool run_parameters(Device *dev, NormBackward<T> a, bool centred, Tensor 
     while (s.lanes < 32 && 8 * s.lanes < s.width) s.lanes *= 2;
     uint32_t slices = slices_of(s.parts);
     dim3 grid((unsigned)((s.width + 8 * s.lanes - 1) / (8 * s.lanes)), slices);
-    size_t shared = PARAMETER_THREADS * 8 * sizeof(float);
+    size_t shared = (size_t)(PARAMETER_THREADS / s.lanes * 8 * (s.lanes + 4)) * sizeof(float);
     bool ok = centred ? LAUNCH(dev, err, (norm_parameters<T, true>), grid, dim3(PARAMETER_THREADS), shared, a, sums)
                       : LAUNCH(dev, err, (norm_parameters<T, false>), grid, dim3(PARAMETER_THREADS), shared, a, sums);
     return ok && LAUNCH(dev, err, norm_parameters_finish, blocks_for(s.width, 128), dim3(128), 0, sums, (int)slices,
