@@ -22,7 +22,7 @@ bool cuda_device_capture_begin(Device *dev, Error *err) {
 DeviceGraph *cuda_device_capture_end(Device *dev, Error *err) {
     cudaGraph_t graph = NULL;
     dev->cuda->recording = false;
-    bool ok = CUDA(cudaSetDevice(dev->cuda->index), err) && CUDA(cudaStreamEndCapture(cuda_stream(dev), &graph), err);
+    bool ok = CUDA(cudaStreamEndCapture(cuda_stream(dev), &graph), err) && CUDA(cudaSetDevice(dev->cuda->index), err);
     DeviceGraph *made = ok ? memory_new(1, sizeof *made, err) : NULL;
     if (made) made->scratch = dev->scratch;
     if (made && !CUDA(cudaGraphInstantiate(&made->ready, graph, 0), err)) {

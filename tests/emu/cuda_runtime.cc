@@ -263,11 +263,13 @@ extern "C" cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStre
     return cudaSuccess;
 }
 
+/* A capture is over even where its end fails. */
 extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    std::unique_ptr<EmuGraph> captured(stream ? stream->captured : NULL);
+    if (stream) stream->captured = NULL;
     ENTER(CALL, cudaSuccess);
-    if (!stream || !stream->captured) return answer(cudaErrorStreamCaptureUnsupported);
-    *graph = stream->captured;
-    stream->captured = NULL;
+    if (!captured) return answer(cudaErrorStreamCaptureUnsupported);
+    *graph = captured.release();
     return cudaSuccess;
 }
 
