@@ -51,7 +51,10 @@ static Tensor take(Loader *loader, const char *name, int64_t rows, int64_t cols)
 /* Rows first .. first + rows - 1 of `whole` from the tensor of this name; `dims` 1 for vectors [cols]. */
 static bool fill(Loader *loader, Tensor whole, int64_t first, int64_t rows, int dims, const char *name) {
     int64_t shape[2] = {rows, whole.cols};
-    if (!loader->files) return true;
+    if (!loader->files) {
+        bool norm = dims == 1 && strstr(name, "norm.weight");
+        return !norm || !loader->arena.base || draw_ones(loader->decoder->dev, whole, loader->err);
+    }
     if (dims == 1) shape[0] = whole.cols;
     const StoredTensor *stored = tensors_find(loader->files, name);
     bool fits = stored && stored->dims == dims && stored->shape[0] == shape[0] &&
@@ -157,8 +160,8 @@ static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
         loader.arena.base = decoder->memory;
         loader.arena.size = loader.arena.used;
         arena_reset(&loader.arena);
-        ok = decoder->memory && place_all(&loader) && arena_check(&loader.arena, err) &&
-             (!drawn || draw_weights(decoder->dev, decoder->memory, loader.arena.size, seed, err));
+        ok = decoder->memory && (!drawn || draw_weights(decoder->dev, decoder->memory, loader.arena.size, seed, err)) &&
+             place_all(&loader) && arena_check(&loader.arena, err);
     }
     arena_free(&loader.arena);
     free(loader.staging);

@@ -1,5 +1,8 @@
 #include "model/draw.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/base.h"
 
 enum { ROWS = 1024, COLS_MOST = 1 << 16 }; /* of a stretch that is drawn at once */
@@ -32,5 +35,16 @@ bool draw_weights(Device *dev, void *memory, size_t bytes, uint64_t seed, Error 
         left -= rows * cols;
     }
     device_free(dev, table);
+    return ok;
+}
+
+bool draw_ones(Device *dev, Tensor t, Error *err) {
+    static const float one = 1;
+    const uint16_t half = f32_to_bf16(one);
+    const size_t count = (size_t)(t.rows * t.cols), size = dtype_size(t.dtype);
+    char *host = memory_new(count, size, err);
+    for (size_t i = 0; host && i < count; i++) memcpy(host + i * size, size == 2 ? (const void *)&half : &one, size);
+    bool ok = host && device_upload(dev, t.data, host, count * size, err) && device_wait(dev, err);
+    free(host);
     return ok;
 }

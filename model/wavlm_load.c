@@ -105,6 +105,7 @@ static bool norm(Loader *loader, Tensor *gamma, Tensor *beta, const char *stem, 
     char name[NAME_MAX_BYTES];
     snprintf(name, sizeof name, "%s.weight", stem);
     if (!vector(loader, gamma, name, count)) return false;
+    if (!loader->files && !loader->measuring && !draw_ones(loader->wavlm->dev, *gamma, loader->err)) return false;
     snprintf(name, sizeof name, "%s.bias", stem);
     return vector(loader, beta, name, count);
 }
@@ -241,7 +242,7 @@ static bool load_relative(Loader *loader) {
     return wavlm->relative != NULL;
 }
 
-static bool load_files(Wavlm *wavlm, const TensorFiles *files, Error *err) {
+static bool load_files(Wavlm *wavlm, const TensorFiles *files, uint64_t seed, Error *err) {
     Loader loader = {.wavlm = wavlm, .files = files, .prefix = "", .measuring = true, .err = err};
     if (files && tensors_find(files, "wavlm.feature_projection.layer_norm.weight")) loader.prefix = "wavlm.";
     Arena *weights = &wavlm->weights;
@@ -254,38 +255,37 @@ static bool load_files(Wavlm *wavlm, const TensorFiles *files, Error *err) {
     weights->size = weights->used;
     arena_reset(weights);
     loader.measuring = false;
-    bool ok = weights->base && load_all(&loader) && arena_check(weights, err) && load_relative(&loader);
+    bool ok = weights->base && (files || draw_weights(wavlm->dev, weights->base, weights->size, seed, err)) &&
+              load_all(&loader) && arena_check(weights, err) && load_relative(&loader);
     free(loader.staging);
     free(loader.reordered);
     return ok;
 }
 
-static bool load(Wavlm *wavlm, const char *folder, bool drawn, Error *err) {
+static bool load(Wavlm *wavlm, const char *folder, bool drawn, uint64_t seed, Error *err) {
     wavlm->layers = memory_new((size_t)wavlm->config.layers, sizeof *wavlm->layers, err);
     TensorFiles *files = wavlm->layers && !drawn ? tensors_open(folder, err) : NULL;
-    bool ok = wavlm->layers && (files || drawn) && load_files(wavlm, files, err);
+    bool ok = wavlm->layers && (files || drawn) && load_files(wavlm, files, seed, err);
     tensors_close(files);
     return ok || fail_in(err, "encoder %s", folder);
 }
 
-static bool open_folder(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, bool drawn, Error *err) {
+static bool open_folder(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, bool drawn, uint64_t seed,
+                        Error *err) {
     *wavlm = (Wavlm){.dev = dev};
     if (!wavlm_config_read(&wavlm->config, folder, err)) return false;
     if (normalize != TOGGLE_AUTO) wavlm->config.normalize = normalize == TOGGLE_ON;
-    if (load(wavlm, folder, drawn, err)) return true;
+    if (load(wavlm, folder, drawn, seed, err)) return true;
     wavlm_close(wavlm);
     return false;
 }
 
 bool wavlm_open(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, Error *err) {
-    return open_folder(wavlm, dev, folder, normalize, false, err);
+    return open_folder(wavlm, dev, folder, normalize, false, 0, err);
 }
 
 bool wavlm_open_drawn(Wavlm *wavlm, Device *dev, const char *folder, Toggle normalize, uint64_t seed, Error *err) {
-    if (!open_folder(wavlm, dev, folder, normalize, true, err)) return false;
-    if (draw_weights(dev, wavlm->weights.base, wavlm->weights.size, seed, err)) return true;
-    wavlm_close(wavlm);
-    return false;
+    return open_folder(wavlm, dev, folder, normalize, true, seed, err);
 }
 
 void wavlm_close(Wavlm *wavlm) {
