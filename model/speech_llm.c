@@ -36,7 +36,8 @@ SpeechLlm *speech_llm_open(Device *dev, const SpeechLlmConfig *config, Error *er
     model->dev = dev;
     model->config = *config;
     model->config.encoder = model->config.llm = NULL; /* the caller's, who may free them */
-    model->front.arena.name = "activations of encoder and adapter";
+    model->front.arena.name = "activations of the adapter";
+    model->front.passing.name = "activations of the encoder";
     model->activations.name = "activations of the LLM";
     if (open_parts(model, config, err)) return model;
     speech_llm_close(model);
@@ -44,9 +45,11 @@ SpeechLlm *speech_llm_open(Device *dev, const SpeechLlmConfig *config, Error *er
 }
 
 static void free_activations(SpeechLlm *model) {
-    device_free(model->dev, model->activations.base);
+    front_free(model, &model->front);
+    device_free(model->dev, model->shared);
+    model->shared = NULL;
+    model->shared_bytes = 0;
     arena_free(&model->activations);
-    model->activations.base = NULL;
     free(model->rows);
     free(model->targets);
     free(model->row_loss);
@@ -59,7 +62,6 @@ void speech_llm_close(SpeechLlm *model) {
     if (!model) return;
     session_close(model->session);
     free_activations(model);
-    front_free(model, &model->front);
     decoder_close(model->decoder);
     if (model->has_encoder) wavlm_close(&model->wavlm);
     params_free(&model->params);
@@ -97,54 +99,70 @@ int speech_llm_stop_ids(const SpeechLlm *model, const int32_t **ids) {
 
 /* ---- planning ----------------------------------------------------------------------------- */
 
-static void report_plan(const SpeechLlm *model, const Front *front, FILE *out) {
-    double mib = 1024.0 * 1024.0;
-    arena_print(&front->arena, out);
-    arena_print(&model->activations, out);
-    double trainable = (double)model->params.total * sizeof(float) / mib;
-    if (model->has_encoder)
-        fprintf(out, "%-58s %.1f MiB\n", "encoder weights, frozen", (double)model->wavlm.weights.size / mib);
-    fprintf(out, "%-58s %.1f MiB\n", "trainable weights", trainable);
-    fprintf(out, "%-58s %.1f MiB\n", "their gradients", trainable);
+/* Over the shared memory. */
+static bool lay_out_llm(SpeechLlm *model, Error *err) {
+    Arena *arena = &model->activations;
+    arena->base = model->shared;
+    arena_reset(arena);
+    return decoder_layout(model->decoder, arena, &model->llm_limits, err);
 }
 
-/* Measures front and LLM without memory of their own, for the report. */
-static bool measure(SpeechLlm *model, const FrontLimits *front_limits, const DecoderLimits *limits, FILE *report,
-                    Error *err) {
-    Front front = {.arena = {.name = model->front.arena.name}};
-    bool ok = front_layout(model, &front, front_limits, err) && arena_check(&front.arena, err) &&
-              decoder_layout(model->decoder, &model->activations, limits, err) && arena_check(&model->activations, err);
-    if (ok && report) report_plan(model, &front, report);
+bool share(SpeechLlm *model, size_t bytes, Error *err) {
+    if (bytes <= model->shared_bytes) return true;
+    device_free(model->dev, model->shared);
+    model->shared = device_alloc(model->dev, bytes, err);
+    model->shared_bytes = model->shared ? bytes : 0;
+    if (model->planned) model->planned = model->shared && lay_out_llm(model, err);
+    return model->shared != NULL;
+}
+
+/* Measures all, without memory of its own, for the report. */
+static bool measure(SpeechLlm *model, const FrontLimits *limits, FILE *report, size_t *shared, Error *err) {
+    Front front = {.arena = {.name = model->front.arena.name}, .passing = {.name = model->front.passing.name}};
+    Arena *llm = &model->activations;
+    bool ok = front_layout(model, &front, limits, err) && arena_check(&front.arena, err) &&
+              arena_check(&front.passing, err) && decoder_layout(model->decoder, llm, &model->llm_limits, err) &&
+              arena_check(llm, err);
+    *shared = front.passing.used > llm->used ? front.passing.used : llm->used;
+    if (ok && report) {
+        arena_print(&front.arena, report);
+        arena_print(&front.passing, report);
+        arena_print(llm, report);
+    }
     arena_free(&front.arena);
+    arena_free(&front.passing);
+    llm->size = llm->used;
     return ok;
 }
 
-static bool allocate_step(SpeechLlm *model, const DecoderLimits *limits, Error *err) {
-    Arena *arena = &model->activations;
-    const size_t responses = (size_t)limits->responses;
-    arena->size = arena->used;
-    arena->base = device_alloc(model->dev, arena->size, err);
+static bool allocate_step(SpeechLlm *model, const FrontLimits *front, size_t shared, Error *err) {
+    const size_t responses = (size_t)model->llm_limits.responses;
     model->rows = memory_new(responses, sizeof *model->rows, err);
     model->targets = memory_new(responses, sizeof *model->targets, err);
     model->row_loss = memory_new(responses, sizeof *model->row_loss, err);
-    if (!arena->base || !model->rows || !model->targets || !model->row_loss) return false;
-    arena_reset(arena);
-    return decoder_layout(model->decoder, arena, limits, err);
+    return model->rows && model->targets && model->row_loss && share(model, shared, err) &&
+           front_plan(model, front, err) && lay_out_llm(model, err);
 }
 
 bool speech_llm_plan(SpeechLlm *model, const SpeechLimits *limits, bool training, FILE *report, bool allocate,
                      Error *err) {
-    const DecoderLimits llm = {
-        .tokens = limits->tokens, .segments = limits->clips, .responses = limits->responses, .training = training};
     const FrontLimits front = {.clips = limits->clips,
                                .samples = limits->samples,
                                .longest = limits->longest ? limits->longest : limits->samples,
                                .tokens = limits->tokens,
-                               .training = training};
+                               .training = training,
+                               .encoder = !limits->features};
+    size_t shared;
     free_activations(model);
-    if (!measure(model, &front, &llm, report, err)) return false;
+    model->llm_limits = (DecoderLimits){
+        .tokens = limits->tokens, .segments = limits->clips, .responses = limits->responses, .training = training};
+    if (!measure(model, &front, report, &shared, err)) return false;
     if (!allocate) return true;
-    if (!front_plan(model, &front, err) || !allocate_step(model, &llm, err)) return false;
+    if (!allocate_step(model, &front, shared, err)) {
+        free_activations(model);
+        return fail_in(err, "%.2f GiB for a micro-batch of %" PRId64 " tokens", (double)shared / (1 << 30),
+                       limits->tokens);
+    }
     model->limits = *limits;
     model->training = training;
     model->planned = true;

@@ -64,18 +64,20 @@ typedef struct SpeechBatch {
 typedef struct SpeechLimits {
     int64_t clips, samples, tokens, responses; /* responses: tokens that bear loss */
     int64_t longest;                           /* samples of the longest clip; 0: as many as `samples` */
+    bool features;                             /* batches come with the encoder's output, not with waveforms */
 } SpeechLimits;
 
 /* Lays out and allocates what a step of at most this size needs; may be called again for other sizes.
- * With `report` prints the plan there; with `allocate` false it stops after that (--dry-run). */
+ * With `report` prints every activation there; with `allocate` false it stops after that. */
 bool speech_llm_plan(SpeechLlm *model, const SpeechLimits *limits, bool training, FILE *report, bool allocate,
                      Error *err);
 
 /* Bytes of device memory: frozen weights, and what the last plan laid out. */
 typedef struct SpeechLlmMemory {
     size_t encoder, llm;
-    size_t front;               /* activations of encoder and adapter */
-    size_t activations, logits; /* of the LLM, and the chunk of logits among them */
+    size_t front;       /* activations that a step keeps: the adapter's */
+    size_t activations; /* of the encoder and then, in the same place, of the LLM */
+    size_t logits;      /* a chunk of them, among the LLM's */
 } SpeechLlmMemory;
 
 SpeechLlmMemory speech_llm_memory(const SpeechLlm *model);

@@ -13,8 +13,11 @@ static bool layout_speech(SpeechLlm *model, Front *front, Error *err) {
         .clips = limits->clips, .frames = speech_llm_frames(model, limits->samples), .training = limits->training};
     const int64_t width = model->adapter.states * model->adapter.width;
     const DType dtype = device_dtype(model->dev);
-    if (!wavlm_layout(&model->wavlm, &front->wavlm, &wavlm, &front->arena, err)) return false;
-    void *features = arena_take(&front->arena, "encoder.features", dtype, adapter.frames, width);
+    if (limits->encoder && !wavlm_layout(&model->wavlm, &front->wavlm, &wavlm, &front->arena, &front->passing, err))
+        return false;
+    /* The layer mix's backward reads the features again. */
+    Arena *arena = model->adapter.states > 1 ? &front->arena : &front->passing;
+    void *features = arena_take(arena, "encoder.features", dtype, adapter.frames, width);
     front->features = tensor_of(features, dtype, adapter.frames, width);
     adapter_layout(&model->adapter, &front->adapter, &adapter, &front->arena);
     front->speech = arena_take(&front->arena, "tokens.speech", DTYPE_I32, 1, front->adapter.rows);
@@ -35,14 +38,15 @@ bool front_layout(SpeechLlm *model, Front *front, const FrontLimits *limits, Err
 }
 
 void front_free(SpeechLlm *model, Front *front) {
-    const char *name = front->arena.name;
+    const char *name = front->arena.name, *passing = front->passing.name;
     device_free(model->dev, front->arena.base);
     arena_free(&front->arena);
+    arena_free(&front->passing);
     wavlm_work_free(&front->wavlm);
     adapter_work_free(&front->adapter);
     free(front->speech_places);
     free(front->frames);
-    *front = (Front){.arena = {.name = name}};
+    *front = (Front){.arena = {.name = name}, .passing = {.name = passing}};
 }
 
 static bool prepare(SpeechLlm *model, Front *front, Error *err) {
@@ -50,20 +54,27 @@ static bool prepare(SpeechLlm *model, Front *front, Error *err) {
     OpPass pass = {.dev = model->dev, .planning = true};
     front->speech_places = memory_new((size_t)front->adapter.rows, sizeof *front->speech_places, err);
     front->frames = memory_new((size_t)front->limits.clips, sizeof *front->frames, err);
-    return front->speech_places && front->frames && wavlm_prepare(&model->wavlm, &front->wavlm, &pass, err) &&
+    return front->speech_places && front->frames &&
+           (!front->limits.encoder || wavlm_prepare(&model->wavlm, &front->wavlm, &pass, err)) &&
            adapter_prepare(&model->adapter, &front->adapter, &pass, err) &&
            device_reserve_scratch(model->dev, pass.scratch, err);
 }
 
 static bool commit(SpeechLlm *model, const FrontLimits *limits, Error *err) {
     Front *front = &model->front;
-    Arena *arena = &front->arena;
-    if (!front_layout(model, front, limits, err) || !arena_check(arena, err)) return false;
+    Arena *arena = &front->arena, *passing = &front->passing;
+    if (!front_layout(model, front, limits, err) || !arena_check(arena, err) || !arena_check(passing, err))
+        return false;
     arena->size = arena->used;
+    passing->size = passing->used;
     arena->base = device_alloc(model->dev, arena->size, err);
     if (!arena->base) return fail_in(err, "%s", arena->name);
+    if (!share(model, passing->size, err)) return fail_in(err, "%s", passing->name);
+    passing->base = model->shared;
     arena_reset(arena);
-    return front_layout(model, front, limits, err) && arena_check(arena, err) && prepare(model, front, err);
+    arena_reset(passing);
+    return front_layout(model, front, limits, err) && arena_check(arena, err) && arena_check(passing, err) &&
+           prepare(model, front, err);
 }
 
 bool front_plan(SpeechLlm *model, const FrontLimits *limits, Error *err) {
@@ -81,13 +92,15 @@ bool front_cover(SpeechLlm *model, const SpeechBatch *batch, bool prompts, Error
     want.clips = most(have->clips, batch->count);
     if (batch->cu_tokens) want.tokens = most(have->tokens, batch->cu_tokens[batch->count]);
     want.prompts = have->prompts || prompts;
+    want.encoder = have->encoder || !batch->features;
     if (model->has_encoder) {
         want.samples = most(have->samples, batch->wave_start[batch->count] - batch->wave_start[0]);
         for (int c = 0; c < batch->count; c++)
             want.longest = most(want.longest, batch->wave_start[c + 1] - batch->wave_start[c]);
     }
     if (model->front.arena.base && want.clips == have->clips && want.tokens == have->tokens &&
-        want.samples == have->samples && want.longest == have->longest && want.prompts == have->prompts)
+        want.samples == have->samples && want.longest == have->longest && want.prompts == have->prompts &&
+        want.encoder == have->encoder)
         return true;
     return front_plan(model, &want, err);
 }

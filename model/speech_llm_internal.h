@@ -11,13 +11,15 @@
 typedef struct FrontLimits {
     int64_t clips, samples, longest, tokens;
     bool training;
+    bool encoder; /* waveforms may come; else features alone, made before */
     bool prompts; /* the embeddings of all tokens have a place here, for generation */
 } FrontLimits;
 
 /* Everything before the LLM: encoder, adapter, the tokens' ids and places. */
 typedef struct Front {
     FrontLimits limits;
-    Arena arena;
+    Arena arena;   /* what a step keeps to its end */
+    Arena passing; /* the encoder's work, over once the LLM begins: the two share memory */
     WavlmWork wavlm;
     AdapterWork adapter;
     Tensor features;        /* [frames, feature width] */
@@ -37,8 +39,11 @@ struct SpeechLlm {
     Decoder *decoder;
     Params params;
     Front front;
-    Arena activations; /* the LLM's */
+    Arena activations; /* the LLM's, in `shared` */
+    void *shared;
+    size_t shared_bytes;
     bool planned;
+    DecoderLimits llm_limits;
     SpeechLimits limits;
     bool training;
     int32_t *rows, *targets; /* [responses], host */
@@ -46,6 +51,9 @@ struct SpeechLlm {
     DecoderSession *session; /* of the last generation, kept for the next */
     int64_t prefill;         /* tokens that enter the session at a time */
 };
+
+/* Makes the shared memory at least so large; an LLM that is planned moves along. */
+bool share(SpeechLlm *model, size_t bytes, Error *err);
 
 /* Lays the front out anew over its own memory. */
 bool front_plan(SpeechLlm *model, const FrontLimits *limits, Error *err);

@@ -31,7 +31,8 @@ static void layout_convs(const Wavlm *wavlm, WavlmWork *work, Arena *arena) {
     work->normed_conv = take(arena, "encoder.conv.normed", dtype, rows, config->conv_dim[config->convs - 1]);
 }
 
-bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err) {
+bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *kept, Arena *arena,
+                  Error *err) {
     const WavlmConfig *config = &wavlm->config;
     const DType dtype = device_dtype(wavlm->dev);
     const int64_t hidden = config->hidden, n = wavlm_frames(config, limits->samples);
@@ -61,7 +62,7 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
     work->mid = take(arena, "encoder.mid", dtype, n, hidden);
     work->wide = take(arena, "encoder.wide", dtype, 1, n * widest);
     work->gate = take(arena, "encoder.gate", DTYPE_F32, n, config->heads);
-    work->bias = take(arena, "encoder.position", DTYPE_F32, config->heads, 2 * work->longest_frames - 1);
+    work->bias = take(kept, "encoder.position", DTYPE_F32, config->heads, 2 * work->longest_frames - 1);
     return true;
 }
 
@@ -355,12 +356,12 @@ void wavlm_work_free(WavlmWork *work) {
 
 bool wavlm_plan(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err) {
     OpPass pass = {.dev = wavlm->dev, .planning = true};
-    if (!wavlm_layout(wavlm, work, limits, arena, err) || !arena_check(arena, err)) return false;
+    if (!wavlm_layout(wavlm, work, limits, arena, arena, err) || !arena_check(arena, err)) return false;
     arena->size = arena->used;
     arena->base = device_alloc(wavlm->dev, arena->size, err);
     if (!arena->base) return false;
     arena_reset(arena);
-    return wavlm_layout(wavlm, work, limits, arena, err) && arena_check(arena, err) &&
+    return wavlm_layout(wavlm, work, limits, arena, arena, err) && arena_check(arena, err) &&
            wavlm_prepare(wavlm, work, &pass, err) && device_reserve_scratch(wavlm->dev, pass.scratch, err);
 }
 

@@ -76,8 +76,10 @@ typedef struct WavlmWork {
     Tensor attention_in, attended, mid, wide, gate, bias;
 } WavlmWork;
 
-/* Takes what a batch within `limits` needs from `arena`. */
-bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *arena, Error *err);
+/* Takes what a batch within `limits` needs: from `kept` what must stay as it is between batches, from `passing`,
+ * which may be the same, what is only used within one. */
+bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *kept, Arena *passing,
+                  Error *err);
 
 /* After a layout over committed memory: fills the position table, gets host tables and notes the scratch
  * of the largest batch in `pass`, which is planning. */

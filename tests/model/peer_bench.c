@@ -98,18 +98,11 @@ static bool encode_round(void *job, double *number, Error *err) {
 
 static bool plan_encode(EncodeJob *e, Device *dev, Error *err) {
     const WavlmLimits limits = {.clips = e->batch.clips, .samples = e->batch.samples, .longest = e->batch.longest};
-    OpPass pass = {.dev = dev, .planning = true};
-    if (!wavlm_layout(&e->wavlm, &e->work, &limits, &e->arena, err) || !arena_check(&e->arena, err)) return false;
-    e->arena.size = e->arena.used;
-    e->arena.base = device_alloc(dev, e->arena.size, err);
-    if (!e->arena.base) return false;
-    arena_reset(&e->arena);
     for (int c = 0; c < e->batch.clips; c++)
         e->frames += wavlm_frames(&e->wavlm.config, e->batch.start[c + 1] - e->batch.start[c]);
     e->out = device_alloc(dev, (size_t)(e->frames * e->wavlm.config.hidden) * sizeof *e->out, err);
     e->states[e->wavlm.config.layers] = tensor_of(e->out, DTYPE_F32, e->frames, e->wavlm.config.hidden);
-    return e->out && wavlm_layout(&e->wavlm, &e->work, &limits, &e->arena, err) &&
-           wavlm_prepare(&e->wavlm, &e->work, &pass, err) && device_reserve_scratch(dev, pass.scratch, err);
+    return e->out && wavlm_plan(&e->wavlm, &e->work, &limits, &e->arena, err);
 }
 
 static bool bench_encode(Device *dev, char **argv, Error *err) {
