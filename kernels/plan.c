@@ -91,12 +91,25 @@ static bool note(Device *dev, const char *op, WorkKind kind, OpCost cost, Error 
     return true;
 }
 
+/* A matrix product; a convolution is one too, of the rows it makes. */
+static bool note_gemm(Device *dev, const char *op, OpCost cost, int64_t m, int64_t n, int64_t k, bool transposed,
+                      Error *err) {
+    if (!note(dev, op, WORK_GEMM, cost, err)) return false;
+    struct Plan *plan = dev->plan;
+    if (cost.flops == 0) return true;
+    PlannedWork *work = &plan->work[plan->work_count - 1];
+    work->m = m;
+    work->n = n;
+    work->k = k;
+    work->transposed = transposed;
+    return true;
+}
+
 #define NOTE(Name, name, kind)                                                                                         \
     bool plan_##name(Device *dev, const Name##Args *a, Error *err) {                                                   \
         return note(dev, #name, kind, name##_cost(a), err);                                                            \
     }
 
-NOTE(Matmul, matmul, WORK_GEMM)
 NOTE(LayerNorm, layer_norm, WORK_OTHER)
 NOTE(LayerNormBackward, layer_norm_backward, WORK_OTHER)
 NOTE(RmsNorm, rms_norm, WORK_OTHER)
@@ -131,9 +144,15 @@ NOTE(CrossEntropy, cross_entropy, WORK_OTHER)
 NOTE(SumSquares, sum_squares, WORK_OPTIMIZER)
 NOTE(Adamw, adamw, WORK_OPTIMIZER)
 
+bool plan_matmul(Device *dev, const MatmulArgs *a, Error *err) {
+    int64_t k = a->transpose_a ? a->a.rows : a->a.cols;
+    return note_gemm(dev, "matmul", matmul_cost(a), a->c.rows, a->c.cols, k, a->transpose_b, err);
+}
+
 /* The first convolution has one channel and is bound by what it writes; the rest are products. */
 bool plan_conv(Device *dev, const ConvArgs *a, Error *err) {
-    return note(dev, "conv", a->x.cols > 1 ? WORK_GEMM : WORK_OTHER, conv_cost(a), err);
+    if (a->x.cols == 1) return note(dev, "conv", WORK_OTHER, conv_cost(a), err);
+    return note_gemm(dev, "conv", conv_cost(a), a->y.rows, a->y.cols, a->weight.cols, true, err);
 }
 
 /* A product on its own, [m, k] by [k, n], its result in `c`. */
@@ -158,8 +177,8 @@ bool plan_linear(Device *dev, const LinearArgs *a, Error *err) {
     LinearArgs plain = *a;
     memset(plain.lora, 0, sizeof plain.lora);
     plain.low = (Tensor){0};
-    if (!note(dev, "linear", WORK_GEMM, linear_cost(&plain), err)) return false;
     int64_t n = a->x.rows, rank = ranks(a->lora);
+    if (!note_gemm(dev, "linear", linear_cost(&plain), n, a->weight.rows, a->weight.cols, true, err)) return false;
     Tensor down = tensor_of(a->weight.data, a->x.dtype, rank, a->x.cols);
     return rank == 0 || (note(dev, op, WORK_LORA, product_cost(a->x, false, down, true, a->low, 0), err) &&
                          note_wider(dev, op, n, a->y.cols, rank, err));
@@ -188,8 +207,16 @@ bool plan_linear_backward(Device *dev, const LinearBackwardArgs *a, Error *err) 
     memset(plain.da, 0, sizeof plain.da);
     memset(plain.db, 0, sizeof plain.db);
     plain.low = (Tensor){0};
-    bool product = tensor_present(a->dx) || tensor_present(a->dweight) || tensor_present(a->dbias);
-    if (product && !note(dev, "linear_backward", WORK_GEMM, linear_backward_cost(&plain), err)) return false;
+    static const char op[] = "linear_backward";
+    int64_t n = a->dy.rows, out = a->weight.rows, in = a->weight.cols;
+    plain.dweight = plain.dbias = (Tensor){0};
+    if (tensor_present(a->dx) && !note_gemm(dev, op, linear_backward_cost(&plain), n, in, out, false, err))
+        return false;
+    plain.dweight = a->dweight;
+    plain.dbias = a->dbias;
+    plain.dx = (Tensor){0};
+    bool weights = tensor_present(a->dweight) || tensor_present(a->dbias);
+    if (weights && !note_gemm(dev, op, linear_backward_cost(&plain), out, in, n, false, err)) return false;
     int64_t rank = ranks(a->lora);
     return rank == 0 || note_lora_backward(dev, a, rank, err);
 }

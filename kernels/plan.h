@@ -21,6 +21,8 @@ typedef struct PlannedWork {
     const char *op;
     WorkKind kind;
     OpCost cost;
+    int64_t m, n, k; /* of a GEMM: the product of [m, k] and [k, n]; 0: of none */
+    bool transposed; /* the second is stored [n, k] */
 } PlannedWork;
 
 /* `of`: the device it stands for, whose scratch is asked for; `dtype`: what that one stores. Where the
