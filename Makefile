@@ -104,6 +104,17 @@ CUDA_TESTS = $(if $(filter-out none,$(CUDA)),cuda)
 $(BUILD)/tests/cuda/%: $(BUILD)/tests/cuda/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# The CUDA device's matrix products, built from the toolkit's headers, over a stand-in for cuBLASLt on the emulator.
+CUBLASLT_H := $(if $(filter emu,$(CUDA)),$(wildcard $(CUDA_HOME)/include/cublasLt.h))
+CUDA_TESTS += $(if $(CUBLASLT_H),cublaslt)
+$(BUILD)/tests/cublaslt/fake.o: ALL_CFLAGS += -USEMOLLM_EMU -isystem $(CUDA_HOME)/include
+$(BUILD)/tests/cublaslt/gemm.o: kernels/cuda/gemm.c
+	@mkdir -p $(@D)
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) -USEMOLLM_EMU -isystem $(CUDA_HOME)/include -c -o $@ $<
+$(BUILD)/tests/cublaslt/test_gemm: $(addprefix $(BUILD)/tests/cublaslt/,test_gemm.o gemm.o fake.o) \
+  $(foreach l,$(below_kernels),$(call library,$(l)))
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS) -lcmocka
+
 # The emulator's own test, and the programs that count with it.
 $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) $(CFLAGS) $(SANITIZE) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -83,16 +83,23 @@ enum { CANDIDATES = 8, ROUNDS = 5 };
 
 /* ---- the library ---- */
 
-static bool open_library(Library *lt, Error *err) {
+static bool load_library(Library *lt, Error *err) {
     const char *named = getenv("SEMOLLM_CUBLASLT");
-    const char *names[] = {named, "libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
-                           "/usr/local/cuda/lib64/libcublasLt.so"};
+    if (named) {
+        lt->opened = dlopen(named, RTLD_NOW | RTLD_LOCAL);
+        return lt->opened || fail(err, "SEMOLLM_CUBLASLT: %s", dlerror());
+    }
+    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so",
+                                        "/usr/local/cuda/lib64/libcublasLt.so"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !lt->opened; i++)
-        if (names[i]) lt->opened = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!lt->opened)
-        return fail(err,
-                    "cuBLASLt (libcublasLt.so.13 or .12) was not found: install the CUDA libraries, name the file in "
-                    "SEMOLLM_CUBLASLT, or choose the CPU device");
+        lt->opened = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    return lt->opened ||
+           fail(err, "cuBLASLt (libcublasLt.so.13 or .12) was not found: install the CUDA libraries, name "
+                     "the file in SEMOLLM_CUBLASLT, or choose the CPU device");
+}
+
+static bool open_library(Library *lt, Error *err) {
+    if (!load_library(lt, err)) return false;
 #define LOAD(name)                                                                                                     \
     *(void **)&lt->name = dlsym(lt->opened, "cublasLt" #name);                                                         \
     if (!lt->name) return fail(err, "cuBLASLt: the library has no cublasLt" #name "; install version 12 or 13");
