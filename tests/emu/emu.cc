@@ -12,12 +12,6 @@
 __thread const EmuPlace *emu_place;
 __thread Worker *emu_worker;
 
-#ifdef __SANITIZE_ADDRESS__
-enum { STACK_BYTES = 256 << 10 };
-#else
-enum { STACK_BYTES = 64 << 10 };
-#endif
-
 /* ---- schedules ---- */
 
 enum Order { BY_WARPS, BY_WARPS_REVERSED, FORWARD, REVERSED, SHUFFLED };
@@ -557,6 +551,9 @@ static void collective(Wait kind, const char *name, uint32_t mask, void *operand
         }
         warp->in_collective &= ~mask;
         warp->ready |= mask;
+#ifdef SEMOLLM_EMU_CHECK
+        if (mask == warp->present) check_converged(self->warp);
+#endif
         complete(warp, mask);
     }
     yield(self);
@@ -662,7 +659,7 @@ static void complete_load_matrix(Warp *warp, uint32_t mask) {
     void *rows[WARP];
     for (int l = 0; l < 8 * first->matrices; l++) rows[l] = (void *)((MatrixOperand *)warp->operand[l])->row;
 #ifdef SEMOLLM_EMU_CHECK
-    check_load_matrix(rows, 8 * first->matrices, first->pc);
+    check_load_matrix(rows, 8 * first->matrices, first->transposed, first->pc);
 #endif
     for (int m = 0; m < first->matrices; m++) {
         uint16_t element[8][8];
@@ -763,8 +760,7 @@ void emu_copy_async(void *to_shared, const void *from, bool valid) {
         abandon();
     }
 #ifdef SEMOLLM_EMU_CHECK
-    if (valid) check_access(from, 16, false, __builtin_return_address(0));
-    check_access(to_shared, 16, true, __builtin_return_address(0));
+    check_async_copy(to_shared, valid ? from : NULL, __builtin_return_address(0));
 #endif
     poison((char *)to_shared, 16);
     this_fiber()->copies.push_back({(char *)to_shared, valid ? (const char *)from : NULL});

@@ -24,6 +24,11 @@ extern "C" {
 #define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
+enum { STACK_BYTES = 256 << 10 };
+#else
+enum { STACK_BYTES = 64 << 10 };
+#endif
 enum { WARP = 32, MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / WARP };
 enum { SHARED_MOST = 227 * 1024 }; /* of sm_90; sm_80 has 163 KiB */
 
@@ -85,10 +90,9 @@ cudaError_t emu_run(const EmuKernel *kernel);
 /* Whether [at, at + bytes) lies within one allocation of the pool; `in_pool` whether it begins in the pool. */
 bool emu_allocated(const void *at, size_t bytes);
 bool emu_in_pool(const void *at);
+size_t emu_pool(char **base); /* where it is; its size */
 
 /* ---- the checking build (check.cc) ---- */
-
-enum AccessKind { ACCESS_PLAIN, ACCESS_ASYNC, ACCESS_MATRIX };
 
 void check_launch(const EmuKernel *kernel);
 void check_launch_end(void);
@@ -96,9 +100,22 @@ void check_block(void);
 void check_block_end(void);
 void check_barrier(void);                         /* the block is about to pass one */
 void check_warp_barrier(int warp, uint32_t mask); /* its lanes are about to pass one */
+void check_converged(int warp);                   /* all its lanes are in one collective */
 void check_access(const void *at, size_t bytes, bool write, const void *pc);
+void check_async_copy(const void *to_shared, const void *from, const void *pc);
 void check_copy_arrives(const Fiber *f, const AsyncCopy *copy);
-void check_load_matrix(void *const *rows, int lanes, const void *pc);
+void check_load_matrix(void *const *rows, int lanes, bool transposed, const void *pc);
 void check_mma(void);
+
+/* Of the calling thread (counts.cc). */
+void count_launch(const EmuKernel *kernel);
+void count_launch_end(void);
+void count_access(const void *at, size_t bytes, bool write, bool global, const void *pc);
+void count_converged(int warp);
+void count_load_matrix(void *const *rows, int lanes);
+void count_mma(void);
+void count_special(void);
+void count_barrier(void);
+void count_warp_barrier(void);
 
 #endif

@@ -21,6 +21,7 @@ struct Allocation {
 static struct {
     char *base;
     size_t bytes, used;
+    uint64_t version;                     /* grows with every change of `live` */
     std::map<uintptr_t, Allocation> live; /* by the address handed out */
     std::map<uintptr_t, size_t> free;     /* by address */
     std::map<uintptr_t, size_t> pinned;
@@ -136,6 +137,7 @@ void *pool_take(size_t bytes) {
         char *at = (char *)start + GUARD_BYTES;
         pool.live[(uintptr_t)at] = {bytes, room};
         pool.used += room;
+        pool.version++;
         pool_open();
         ASAN_UNPOISON_MEMORY_REGION(at, bytes);
         poison_memory(at, bytes);
@@ -158,6 +160,7 @@ bool pool_give(void *memory) {
     ASAN_POISON_MEMORY_REGION(memory, it->second.asked);
     uintptr_t start = it->first - GUARD_BYTES, room = it->second.room;
     pool.used -= room;
+    pool.version++;
     pool.live.erase(it);
     auto next = pool.free.lower_bound(start);
     if (next != pool.free.end() && start + room == next->first) {
@@ -189,20 +192,30 @@ bool emu_in_pool(const void *at) {
     return pool.base && p >= pool.base && p < pool.base + pool.bytes;
 }
 
+size_t emu_pool(char **base) {
+    *base = pool_made() ? pool.base : NULL;
+    return pool.bytes;
+}
+
+/* Kernels ask about the same few tensors over and over. */
 bool emu_allocated(const void *at, size_t bytes) {
-    /* Kernels ask about the same few tensors over and over. */
-    static __thread uintptr_t start, length, version;
-    (void)version;
-    uintptr_t p = (uintptr_t)at;
-    if (emu_place && length && p >= start && p + bytes <= start + length) {
-        auto again = pool.live.find(start);
-        if (again != pool.live.end() && again->second.asked == length) return true;
+    enum { KEPT = 8 };
+    static __thread struct { uintptr_t start, end; } kept[KEPT];
+    static __thread uint64_t version;
+    static __thread unsigned next;
+    if (version != pool.version) {
+        memset(kept, 0, sizeof kept);
+        version = pool.version;
     }
+    uintptr_t p = (uintptr_t)at;
+    for (int i = 0; i < KEPT; i++)
+        if (p >= kept[i].start && p + bytes <= kept[i].end) return true;
     auto it = pool.live.upper_bound(p);
     if (it == pool.live.begin()) return false;
     --it;
-    if (p + bytes > it->first + it->second.asked) return false;
-    start = it->first, length = it->second.asked;
+    uintptr_t end = it->first + it->second.asked;
+    if (p + bytes > end) return false;
+    kept[next++ % KEPT] = {it->first, end};
     return true;
 }
 

@@ -8,6 +8,8 @@ extern "C" {
 
 #include <stdlib.h>
 
+#include "tests/emu/check.h"
+
 static int failures;
 #define EXPECT(condition)                                                                                              \
     ((condition) ? (void)0                                                                                             \
@@ -281,6 +283,180 @@ static void test_past_end(void) {
 }
 #endif
 
+/* ---- what only the checking build sees ---- */
+
+#ifdef SEMOLLM_EMU_CHECK
+static __global__ void missing_syncwarp_kernel(uint32_t *out, bool sync) {
+    uint32_t *tile = (uint32_t *)shared_memory();
+    int lane = (int)threadIdx.x;
+    for (int i = 0; i < 4; i++) tile[4 * lane + i] = (uint32_t)lane;
+    if (sync) __syncwarp();
+    uint32_t r[4];
+    load_matrix_x4(r, tile + 4 * lane);
+    for (int i = 0; i < 4; i++) out[4 * lane + i] = r[i];
+}
+
+static void test_missing_syncwarp(void) {
+    for (int sync = 0; sync < 2; sync++) {
+        uint32_t *out = upload<uint32_t>(NULL, 128);
+        EXPECT(LAUNCH(&device, &err, missing_syncwarp_kernel, dim3(1), dim3(32), 512, out, sync));
+        EXPECT(finish() && (complaints("race") > 0) == !sync);
+        cudaFree(out);
+    }
+}
+
+/* A tile that is overwritten for the next round while others may still read it. */
+static __global__ void reuse_kernel(float *out, bool barrier) {
+    float *tile = (float *)shared_memory(), sum = 0.0f;
+    for (int round = 0; round < 3; round++) {
+        tile[threadIdx.x] = (float)round;
+        __syncthreads();
+        sum += tile[blockDim.x - 1 - threadIdx.x];
+        if (barrier) __syncthreads();
+    }
+    out[threadIdx.x] = sum;
+}
+
+static void test_reuse(void) {
+    for (int barrier = 0; barrier < 2; barrier++) {
+        float *out = upload<float>(NULL, 64);
+        EXPECT(LAUNCH(&device, &err, reuse_kernel, dim3(1), dim3(64), 256, out, barrier));
+        EXPECT(finish() && (complaints("race") > 0) == !barrier);
+        cudaFree(out);
+    }
+}
+
+/* The last block to arrive sums what all have written; without the fence nobody knows that it sees it. */
+static __global__ void last_block_kernel(float *partial, int *arrived, float *sum, bool fence) {
+    int *last = (int *)shared_memory();
+    if (threadIdx.x == 0) {
+        partial[blockIdx.x] = 1.0f;
+        if (fence) __threadfence();
+        *last = atomicAdd(arrived, 1) == (int)gridDim.x - 1;
+        if (fence) __threadfence();
+    }
+    __syncthreads();
+    if (*last && threadIdx.x < gridDim.x) sum[threadIdx.x] = partial[threadIdx.x];
+}
+
+static void test_last_block(void) {
+    for (int fence = 0; fence < 2; fence++) {
+        int zero = 0, *arrived = upload(&zero, 1);
+        float *partial = upload<float>(NULL, 5), *sum = upload<float>(NULL, 5), got[5];
+        EXPECT(LAUNCH(&device, &err, last_block_kernel, dim3(5), dim3(32), 4, partial, arrived, sum, fence));
+        EXPECT(finish() && (complaints("race") > 0) == !fence);
+        download(got, sum, 5);
+        for (float x : got) EXPECT(x == 1.0f);
+        cudaFree(arrived), cudaFree(partial), cudaFree(sum);
+    }
+}
+
+static __global__ void overlap_kernel(float *x, int step) { x[blockIdx.x * (unsigned)step + threadIdx.x] = 1.0f; }
+
+static void test_overlap(void) {
+    for (int step = 31; step <= 32; step++) {
+        float *x = upload<float>(NULL, 32 * 4);
+        EXPECT(LAUNCH(&device, &err, overlap_kernel, dim3(4), dim3(32), 0, x, step));
+        EXPECT(finish() && (complaints("race") > 0) == (step == 31));
+        cudaFree(x);
+    }
+}
+
+static EmuCounts counts_of(const char *name) {
+    EmuCounts rows[64];
+    int count = emu_counts(rows, 64);
+    for (int i = 0; i < count; i++)
+        if (!strcmp(rows[i].name, name)) return rows[i];
+    EXPECT(!"counted");
+    return EmuCounts();
+}
+
+/* Floats `stride` apart read from and written to global memory, one a lane. */
+static __global__ void strided_kernel(const float *from, float *to, int stride) {
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    to[i] = from[i * (unsigned)stride];
+}
+
+static __global__ void wide_kernel(const uint4 *from, uint4 *to) {
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    store16(to + i, load16(from + i));
+}
+
+static __global__ void twice_kernel(const float *from, float *to, int count) {
+    float sum = 0.0f;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = (int)threadIdx.x; i < count; i += 32) sum += from[i];
+    to[threadIdx.x] = expf(sum);
+}
+
+static void test_sectors(void) {
+    float *from = upload<float>(NULL, 1 << 20), *to = upload<float>(NULL, 1 << 14);
+    EXPECT(cudaMemset(from, 0, 4 << 20) == cudaSuccess);
+    for (int stride = 1; stride <= 8; stride *= 2) {
+        emu_counts_reset();
+        EXPECT(LAUNCH(&device, &err, strided_kernel, dim3(4), dim3(64), 0, from, to, stride) && finish());
+        EmuCounts c = counts_of("strided_kernel");
+        uint64_t sectors = 32u * (unsigned)stride; /* 8 warps of 4·stride sectors */
+        EXPECT(c.launches == 1 && c.blocks == 4 && c.threads == 256);
+        EXPECT(c.read.requests == 8 && c.read.requested == sectors && c.read.moved == sectors && c.read.used == 1024);
+        EXPECT(c.write.requests == 8 && c.write.requested == 32 && c.write.moved == 32 && c.write.used == 1024);
+    }
+    emu_counts_reset();
+    EXPECT(LAUNCH(&device, &err, wide_kernel, dim3(2), dim3(128), 0, (const uint4 *)from, (uint4 *)to) && finish());
+    EmuCounts wide = counts_of("wide_kernel");
+    EXPECT(wide.read.requests == 8 && wide.read.requested == 128 && wide.read.used == 4096);
+    EXPECT(wide.write.requests == 8 && wide.write.requested == 128 && wide.write.moved == 128);
+    for (int large = 0; large < 2; large++) { /* the second pass finds 4 KiB in the cache, but not 4 MiB */
+        int count = large ? 1 << 20 : 1 << 10;
+        emu_counts_reset();
+        EXPECT(LAUNCH(&device, &err, twice_kernel, dim3(1), dim3(32), 0, from, to, count) && finish());
+        EmuCounts c = counts_of("twice_kernel");
+        uint64_t once = (uint64_t)count / 8;
+        EXPECT(c.read.requested == 2 * once && c.read.moved == (large ? 2 * once : once) && c.special == 32);
+    }
+    cudaFree(from), cudaFree(to);
+}
+
+/* A warp writes words `stride` apart, then 16 bytes `stride` words apart, then ldmatrix reads rows so far apart. */
+static __global__ void banks_kernel(int stride) {
+    uint32_t *words = (uint32_t *)shared_memory();
+    int lane = (int)threadIdx.x;
+    words[lane * stride] = 1;
+    __syncwarp();
+    store16(words + 4 * lane * stride, make_uint4(0, 0, 0, 0));
+    __syncwarp();
+    uint32_t r[4];
+    load_matrix_x4(r, words + 4 * (lane % 32) * stride);
+    float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    mma_16816(d, r, r);
+    __syncthreads();
+}
+
+static void test_banks(void) {
+    const int strides[] = {1, 2, 3, 8}, ways[] = {1, 2, 1, 8};
+    for (int i = 0; i < 4; i++) {
+        emu_counts_reset();
+        EXPECT(LAUNCH(&device, &err, banks_kernel, dim3(1), dim3(32), 128 * 32, strides[i]) && finish());
+        EmuCounts c = counts_of("banks_kernel");
+        uint64_t four = 4u * (unsigned)ways[i]; /* quarters of a warp, or matrices */
+        EXPECT(c.wavefronts == (unsigned)ways[i] + 2 * four && c.least_wavefronts == 1 + 4 + 4);
+        EXPECT(c.matrix_wavefronts == four && c.least_matrix_wavefronts == 4);
+        EXPECT(c.mma == 1 && c.barriers == 1 && c.warp_barriers == 2 && c.most_shared == 4096);
+    }
+}
+
+static void test_checks(void) {
+    test_missing_syncwarp();
+    test_reuse();
+    test_last_block();
+    test_overlap();
+    test_sectors();
+    test_banks();
+}
+#else
+static void test_checks(void) {}
+#endif
+
 /* ---- the runtime ---- */
 
 static __global__ void add_one_kernel(int *x) { x[threadIdx.x]++; }
@@ -356,6 +532,7 @@ int main(void) {
 #if !defined __SANITIZE_ADDRESS__
         test_past_end();
 #endif
+        test_checks();
         test_streams();
         test_failures();
         if (complaints(NULL)) failures++;
