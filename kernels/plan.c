@@ -1,5 +1,6 @@
 #include "kernels/plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,7 +92,7 @@ static bool note(Device *dev, const char *op, WorkKind kind, OpCost cost, Error 
     return true;
 }
 
-/* A matrix product; a convolution is one too, of the rows it makes. */
+/* A matrix product, which cuBLASLt makes. */
 static bool note_gemm(Device *dev, const char *op, OpCost cost, int64_t m, int64_t n, int64_t k, bool transposed,
                       Error *err) {
     if (!note(dev, op, WORK_GEMM, cost, err)) return false;
@@ -116,7 +117,7 @@ NOTE(RmsNorm, rms_norm, WORK_OTHER)
 NOTE(RmsNormBackward, rms_norm_backward, WORK_OTHER)
 NOTE(SegmentNorm, segment_norm, WORK_OTHER)
 NOTE(WaveNorm, wave_norm, WORK_OTHER)
-NOTE(PosConv, pos_conv, WORK_OTHER)
+NOTE(PosConv, pos_conv, WORK_CONVOLUTION)
 NOTE(RelGate, rel_gate, WORK_OTHER)
 NOTE(Attention, attention, WORK_ATTENTION)
 NOTE(AttentionBackward, attention_backward, WORK_ATTENTION_BACKWARD)
@@ -149,10 +150,9 @@ bool plan_matmul(Device *dev, const MatmulArgs *a, Error *err) {
     return note_gemm(dev, "matmul", matmul_cost(a), a->c.rows, a->c.cols, k, a->transpose_b, err);
 }
 
-/* The first convolution has one channel and is bound by what it writes; the rest are products. */
+/* The first convolution has one channel and is bound by what it writes. */
 bool plan_conv(Device *dev, const ConvArgs *a, Error *err) {
-    if (a->x.cols == 1) return note(dev, "conv", WORK_OTHER, conv_cost(a), err);
-    return note_gemm(dev, "conv", conv_cost(a), a->y.rows, a->y.cols, a->weight.cols, true, err);
+    return note(dev, "conv", a->x.cols > 1 ? WORK_CONVOLUTION : WORK_OTHER, conv_cost(a), err);
 }
 
 /* A product on its own, [m, k] by [k, n], its result in `c`. */
@@ -179,12 +179,16 @@ bool plan_linear(Device *dev, const LinearArgs *a, Error *err) {
     plain.low = (Tensor){0};
     int64_t n = a->x.rows, rank = ranks(a->lora);
     if (!note_gemm(dev, "linear", linear_cost(&plain), n, a->weight.rows, a->weight.cols, true, err)) return false;
+    double y = (double)n * (double)a->y.cols * (double)dtype_size(a->y.dtype);
+    if (a->act == ACT_GELU && !note(dev, "linear's GELU", WORK_OTHER, (OpCost){.bytes = 2 * y}, err)) return false;
     Tensor down = tensor_of(a->weight.data, a->x.dtype, rank, a->x.cols);
     return rank == 0 || (note(dev, op, WORK_LORA, product_cost(a->x, false, down, true, a->low, 0), err) &&
                          note_wider(dev, op, n, a->y.cols, rank, err));
 }
 
-/* dy·B for dx and da, its product with x, and dyᵀ·low. */
+static OpCost both(OpCost a, OpCost b) { return (OpCost){a.bytes + b.bytes, a.flops + b.flops}; }
+
+/* One read of dy gives dy·B, for dx and da, and dyᵀ·low; one of x its product with the former. */
 static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, int64_t rank, Error *err) {
     static const char op[] = "linear_backward's LoRA";
     bool dx = tensor_present(a->dx), da = false, db = false;
@@ -195,9 +199,12 @@ static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, int64_t
     int64_t n = a->dy.rows, out = a->dy.cols, in = a->weight.cols;
     Tensor inner = tensor_of(a->dy.data, a->dy.dtype, n, rank), up = tensor_of(a->dy.data, a->dy.dtype, out, rank);
     Tensor dup = tensor_of(a->dy.data, DTYPE_F32, out, rank), ddown = tensor_of(a->dy.data, DTYPE_F32, rank, in);
-    return (!(da || dx) || note(dev, op, WORK_LORA, product_cost(a->dy, false, up, false, inner, 0), err)) &&
+    OpCost of_dy = {0}, again = {.bytes = (double)n * (double)out * (double)dtype_size(a->dy.dtype)};
+    if (da || dx) of_dy = product_cost(a->dy, false, up, false, inner, 0);
+    if (db) of_dy = both(of_dy, product_cost(a->dy, true, a->low, false, dup, 1));
+    if (db && (da || dx)) of_dy.bytes -= again.bytes;
+    return note(dev, op, WORK_LORA, of_dy, err) &&
            (!da || note(dev, op, WORK_LORA, product_cost(inner, true, a->x, false, ddown, 1), err)) &&
-           (!db || note(dev, op, WORK_LORA, product_cost(a->dy, true, a->low, false, dup, 1), err)) &&
            (!dx || note_wider(dev, op, n, in, rank, err));
 }
 
@@ -225,16 +232,16 @@ bool plan_linear_backward(Device *dev, const LinearBackwardArgs *a, Error *err) 
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
-/* Bound by what it moves or by what it computes. Kernels of our own that compute much do so on the tensor cores,
- * at attention's rate. */
+/* Bound by what it moves or by what it computes; streaming kernels by what they move. */
 static double seconds_of(const PlannedWork *work, const MachineRates *rates) {
     double product = rates->matmul * rates->gemm_share;
     const double speed[WORK_KINDS] = {[WORK_GEMM] = product,
                                       [WORK_LORA] = product,
                                       [WORK_ATTENTION] = rates->attention,
                                       [WORK_ATTENTION_BACKWARD] = rates->attention_backward,
-                                      [WORK_OTHER] = rates->attention,
-                                      [WORK_OPTIMIZER] = rates->attention};
+                                      [WORK_CONVOLUTION] = rates->convolution,
+                                      [WORK_OTHER] = INFINITY,
+                                      [WORK_OPTIMIZER] = INFINITY};
     double moving = work->cost.bytes / (rates->copy * rates->stream_share);
     double least = work->cost.bytes > 0 ? rates->kernel : 0; /* else part of another kernel */
     return larger(larger(moving, work->cost.flops / speed[work->kind]), least);

@@ -111,6 +111,7 @@ static MachineRates rates_of(const Machine *machine) {
                           .gemm_share = machine->gemm_share,
                           .attention = machine->attention_tflops * 1e12,
                           .attention_backward = machine->attention_backward_tflops * 1e12,
+                          .convolution = machine->convolution_tflops * 1e12,
                           .kernel = machine->kernel_us * 1e-6};
 }
 
@@ -304,6 +305,7 @@ static void report_time(const Estimate *e, FILE *out) {
     time_row(e, out, "LoRA's own products", s[WORK_LORA]);
     time_row(e, out, "attention, forward", s[WORK_ATTENTION]);
     time_row(e, out, "attention, backward", s[WORK_ATTENTION_BACKWARD]);
+    time_row(e, out, "convolutions", s[WORK_CONVOLUTION]);
     time_row(e, out, "other kernels", s[WORK_OTHER]);
     time_row(e, out, "optimizer", s[WORK_OPTIMIZER]);
     if (e->gpus > 1) time_row(e, out, "all-reduce, not overlapped", e->reduce);

@@ -17,6 +17,7 @@ static const cyaml_schema_field_t FIELDS[] = {
     NUMBER(stream_share),
     NUMBER(attention_tflops),
     NUMBER(attention_backward_tflops),
+    NUMBER(convolution_tflops),
     NUMBER(kernel_us),
     NUMBER(bus_gb_s),
     CYAML_FIELD_END};
@@ -74,6 +75,7 @@ static bool check(const Machine *machine, const char *path, Error *err) {
                    {"stream_share", machine->stream_share, 1.5}, /* what stays in the cache is faster than a copy */
                    {"attention_tflops", machine->attention_tflops, 1e7},
                    {"attention_backward_tflops", machine->attention_backward_tflops, 1e7},
+                   {"convolution_tflops", machine->convolution_tflops, 1e7},
                    {"kernel_us", machine->kernel_us, 1e6},
                    {"bus_gb_s", machine->bus_gb_s, 1e6}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)

@@ -8,6 +8,7 @@ typedef struct Machine {
     char *name, *source; /* source: where its figures come from */
     double memory_gib;   /* that a program can have */
     double copy_tb_s, matmul_tflops, gemm_share, stream_share, attention_tflops, attention_backward_tflops;
+    double convolution_tflops;
     double kernel_us; /* the shortest kernel */
     double bus_gb_s;  /* of an all-reduce */
 } Machine;

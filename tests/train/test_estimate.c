@@ -59,11 +59,13 @@ static void test_bad_machines(void **state) {
     char *path;
     refuse_machine("name: x\n", "Missing required mapping field: source");
     refuse_machine("name: x\nsource: y\nmemory_gib: 80\ncopy_tb_s: 3\nmatmul_tflops: 0\ngemm_share: 0.9\n"
-                   "stream_share: 0.8\nattention_tflops: 200\nattention_backward_tflops: 100\nkernel_us: 2\n"
+                   "stream_share: 0.8\nattention_tflops: 200\nattention_backward_tflops: 100\nconvolution_tflops: "
+                   "200\nkernel_us: 2\n"
                    "bus_gb_s: 400\n",
                    "matmul_tflops must be more than 0");
     refuse_machine("name: x\nsource: y\nmemory_gib: 80\ncopy_tb_s: 3\nmatmul_tflops: 700\ngemm_share: 1.2\n"
-                   "stream_share: 0.8\nattention_tflops: 200\nattention_backward_tflops: 100\nkernel_us: 2\n"
+                   "stream_share: 0.8\nattention_tflops: 200\nattention_backward_tflops: 100\nconvolution_tflops: "
+                   "200\nkernel_us: 2\n"
                    "bus_gb_s: 400\n",
                    "gemm_share must be more than 0 and at most 1, found 1.2");
     assert_null(machine_read("no-such-machine", &path, &err));
