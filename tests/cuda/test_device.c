@@ -3,10 +3,7 @@
 #include "tests/cuda/twin.h"
 
 static Device *open_device(Error *err) {
-    if (!device_cuda_count(err)) {
-        printf("skipped: %s\n", err->text);
-        skip();
-    }
+    need_gpu();
     Device *dev;
     assert_ok(dev = device_open_cuda(0, DTYPE_F32, err), err);
     return dev;
