@@ -1,0 +1,655 @@
+/* LoRA's skinny products by hand: each reads its large operand once, whatever it computes of it.
+ *
+ * A block takes a strip of 512 columns of the large operand, 64 a warp, and walks down a group of rows, 16 at a
+ * time. Of the small operands a warp keeps what its columns meet in registers: A or sB as fragments of the inner
+ * rows' product, and the sums of the gradients. The inner rows of a strip are summed over the warps in shared
+ * memory, then over strips by a second kernel; gradients over groups of rows by a third. All sums have a fixed
+ * order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without tensor cores. */
+#include "kernels/cuda/lora.cuh"
+
+#include "kernels/cuda/eight.cuh"
+#include "kernels/cuda/rows.cuh"
+
+enum { WARPS = 8, STAGES = 4, TILE_ROWS = 16, WARP_COLS = 64, STRIP = WARPS * WARP_COLS };
+enum { TILE_BYTES = TILE_ROWS * WARP_COLS * 2, THREADS = 32 * WARPS };
+enum { BLOCKS_WANTED = 256, GROUP_LEAST = 64 }; /* enough blocks for the largest GPU */
+
+template <typename T> struct Walk {
+    const T *large, *low;
+    int64_t ld, ldlow, rows, cols, group_rows;
+    LoraParts lora;
+    bool of_dy;
+    int width;       /* columns of the partial sums below: Σr or the largest rank, padded */
+    int groups;      /* of rows */
+    float *inner;    /* [strips, rows, width] */
+    float *gradient; /* of x [groups, width, cols]; of dy [groups, cols, width] */
+};
+
+/* Where results go. */
+template <typename T> struct Inner {
+    T *dense, *tail;
+    int64_t ld, ldtail;
+    int tail_cols;
+};
+
+struct Gradient {
+    float *to; /* null: not wanted */
+    int64_t ld;
+};
+
+struct Gradients {
+    Gradient of[LINEAR_PARTS];
+};
+
+LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in) {
+    LoraParts parts = {};
+    int64_t output = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        LoraPart *p = &parts.part[i];
+        p->output = output, p->outputs = lora[i].b.rows, p->first = parts.rank;
+        output += p->outputs;
+        if (!tensor_present(lora[i].a)) continue;
+        p->a = (const float *)lora[i].a.data, p->lda = lora[i].a.ld;
+        p->b = (const float *)lora[i].b.data, p->ldb = lora[i].b.ld;
+        p->rank = (int)lora[i].a.rows, p->scale = lora[i].scale;
+        p->drops = lora[i].dropout.p > 0.0f;
+        if (p->drops) p->mask = dropout_mask(&lora[i].dropout, in);
+        parts.rank += p->rank;
+        parts.drops = parts.drops || p->drops;
+    }
+    return parts;
+}
+
+/* ---- strips ---- */
+
+static __host__ __device__ inline int strips_of(int64_t cols) { return (int)((cols + STRIP - 1) / STRIP); }
+
+/* Of dy, each part with a pair has its own strips, in order. */
+static __host__ __device__ inline int part_strips(const LoraPart &p) { return p.rank ? strips_of(p.outputs) : 0; }
+
+static __host__ __device__ inline int strip_count(const LoraParts &lora, bool of_dy, int64_t cols) {
+    if (!of_dy) return strips_of(cols);
+    int strips = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++) strips += part_strips(lora.part[i]);
+    return strips;
+}
+
+/* Columns begin .. end - 1 of the large operand, the first of a strip; `rank` inner columns from `first` on. */
+struct Strip {
+    int part; /* of dy */
+    int64_t begin, end;
+    int first, rank;
+};
+
+static __device__ __forceinline__ Strip strip_at(const LoraParts &lora, bool of_dy, int64_t cols, int number) {
+    if (!of_dy) return Strip{0, (int64_t)number * STRIP, cols, 0, lora.rank};
+    int i = 0;
+    while (i + 1 < LINEAR_PARTS && number >= part_strips(lora.part[i])) number -= part_strips(lora.part[i++]);
+    const LoraPart &p = lora.part[i];
+    return Strip{i, p.output + (int64_t)number * STRIP, p.output + p.outputs, p.first, p.rank};
+}
+
+static __device__ __forceinline__ int part_of_inner(const LoraParts &lora, int j) {
+    int i = 0;
+    while (i + 1 < LINEAR_PARTS && j >= lora.part[i].first + lora.part[i].rank) i++;
+    return i;
+}
+
+static __device__ __forceinline__ int part_of_output(const LoraParts &lora, int64_t o) {
+    int i = 0;
+    while (i + 1 < LINEAR_PARTS && o >= lora.part[i].output + lora.part[i].outputs) i++;
+    return i;
+}
+
+/* Aᵀ[c, j] or sB[c, j] with j counted from the strip's first inner column. */
+template <typename T>
+static __device__ __forceinline__ float small_at(const Walk<T> &k, const Strip &strip, int64_t c, int j) {
+    if (c >= strip.end || j >= strip.rank) return 0.0f;
+    const LoraPart &p = k.lora.part[k.of_dy ? strip.part : part_of_inner(k.lora, j)];
+    return k.of_dy ? p.scale * p.b[(c - p.output) * p.ldb + j] : p.a[(j - p.first) * p.lda + c];
+}
+
+/* ---- the walk, on tensor cores ---- */
+
+template <int NT> struct Layout { /* of shared memory, in bytes */
+    enum {
+        LOW_ROW = (NT + 1) * 16, /* an odd number of 16 bytes: ldmatrix without conflicts */
+        SUM_ROW = NT * 8 + 8,    /* floats */
+        LOWS = STAGES * WARPS * TILE_BYTES,
+        SUMS = LOWS + STAGES * TILE_ROWS * LOW_ROW,
+        MASKED = SUMS + WARPS * TILE_ROWS * SUM_ROW * 4,
+        ALL = MASKED + WARPS * TILE_BYTES
+    };
+};
+
+/* Chunk `chunk` of 8 columns in row `row` of a warp's tile; neighbouring rows lie in other banks. */
+static __device__ __forceinline__ int tile_at(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
+
+static __device__ __forceinline__ void load_tile(const Walk<bf16> &k, char *tile, int64_t row, int64_t last,
+                                                 int64_t column, int64_t end, int lane) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int r = (lane + 32 * i) / 8, chunk = lane % 8;
+        bool valid = row + r < last && column + 8 * chunk < end;
+        copy_async16(tile + tile_at(r, chunk), valid ? k.large + (row + r) * k.ld + column + 8 * chunk : k.large,
+                     valid);
+    }
+}
+
+template <int NT>
+static __device__ __forceinline__ void load_low(const Walk<bf16> &k, char *lows, int64_t row, int64_t last, int first,
+                                                int rank, int thread) {
+    int r = thread / NT, chunk = thread % NT;
+    if (r >= TILE_ROWS) return;
+    bool valid = row + r < last && 8 * chunk < rank;
+    copy_async16(lows + r * Layout<NT>::LOW_ROW + 16 * chunk,
+                 valid ? k.low + (row + r) * k.ldlow + first + 8 * chunk : k.low, valid);
+}
+
+/* The warp's tile as a part's dropout leaves it. */
+static __device__ __forceinline__ void mask_tile(const DropoutMask &mask, char *masked, const char *tile, int64_t row,
+                                                 int64_t last, int64_t column, int lane) {
+    __syncwarp(); /* the last one has been read */
+    for (int i = 0; i < 4; i++) {
+        int r = (lane + 32 * i) / 8, chunk = lane % 8;
+        float v[8], factor[8];
+        load8(v, (const bf16 *)(tile + tile_at(r, chunk)));
+        if (row + r < last) {
+            dropout_factor8(factor, mask, random_row(mask.key, row + r), column + 8 * chunk);
+#pragma unroll
+            for (int c = 0; c < 8; c++) v[c] *= factor[c];
+        }
+        store8((bf16 *)(masked + tile_at(r, chunk)), v);
+    }
+    __syncwarp();
+}
+
+/* A warp's share of 16 inner rows, from its 64 columns, in shared memory. */
+template <int NT>
+static __device__ __forceinline__ void inner_tile(const char *tile, uint32_t (*small)[NT][2], float *sums, int begin,
+                                                  int end, int lane) {
+    uint32_t a[4][4];
+#pragma unroll
+    for (int step = 0; step < 4; step++) load_matrix_x4(a[step], tile + tile_at(lane % 16, 2 * step + lane / 16));
+#pragma unroll
+    for (int nt = 0; nt < NT; nt++) {
+        if (nt < begin || nt >= end) continue;
+        float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+        for (int step = 0; step < 4; step++) mma_16816(d, a[step], small[step][nt]);
+        float *to = sums + lane / 4 * Layout<NT>::SUM_ROW + 8 * nt + 2 * (lane % 4);
+        *(float2 *)to = make_float2(d[0], d[1]);
+        *(float2 *)(to + 8 * Layout<NT>::SUM_ROW) = make_float2(d[2], d[3]);
+    }
+}
+
+/* The warp's 64 columns of the gradient, 16 rows further. */
+template <int NT>
+static __device__ __forceinline__ void gradient_tile(const char *tile, const char *lows, float (*sum)[NT][4], int begin,
+                                                     int end, int lane) {
+    uint32_t b[NT][2], a[4];
+#pragma unroll
+    for (int pair = 0; pair < NT / 2; pair++) {
+        uint32_t both[4];
+        load_matrix_x4_transposed(both, lows + lane % 16 * Layout<NT>::LOW_ROW + 16 * (2 * pair + lane / 16));
+        b[2 * pair][0] = both[0], b[2 * pair][1] = both[1];
+        b[2 * pair + 1][0] = both[2], b[2 * pair + 1][1] = both[3];
+    }
+#pragma unroll
+    for (int mt = 0; mt < 4; mt++) {
+        load_matrix_x4_transposed(a, tile + tile_at(lane % 8 + lane / 16 * 8, 2 * mt + lane / 8 % 2));
+#pragma unroll
+        for (int nt = 0; nt < NT; nt++)
+            if (nt >= begin && nt < end) mma_16816(sum[mt][nt], a, b[nt]);
+    }
+}
+
+/* Sums 16 inner rows over the warps, in order. */
+template <int NT>
+static __device__ __forceinline__ void put_inner(const Walk<bf16> &k, const float *sums, int64_t row, int64_t last,
+                                                 int strip, int first) {
+    for (int item = (int)threadIdx.x; item < TILE_ROWS * 2 * NT; item += THREADS) {
+        int r = item / (2 * NT), four = item % (2 * NT);
+        float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+        for (int warp = 0; warp < WARPS; warp++) {
+            uint4 raw = load16(sums + (warp * TILE_ROWS + r) * Layout<NT>::SUM_ROW + 4 * four);
+            total[0] += bits_float(raw.x), total[1] += bits_float(raw.y);
+            total[2] += bits_float(raw.z), total[3] += bits_float(raw.w);
+        }
+        if (row + r < last)
+            store16(k.inner + (strip * k.rows + row + r) * k.width + first + 4 * four,
+                    make_uint4(float_bits(total[0]), float_bits(total[1]), float_bits(total[2]), float_bits(total[3])));
+    }
+}
+
+template <int NT>
+static __device__ __forceinline__ void put_gradient(const Walk<bf16> &k, float (*sum)[NT][4], int64_t column,
+                                                    int64_t end, int first, int lane) {
+    int64_t group = blockIdx.y;
+#pragma unroll
+    for (int mt = 0; mt < 4; mt++)
+#pragma unroll
+        for (int nt = 0; nt < NT; nt++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int64_t c = column + 16 * mt + 8 * half + lane / 4;
+                int j = first + 8 * nt + 2 * (lane % 4);
+                const float *v = sum[mt][nt] + 2 * half;
+                if (c >= end) continue;
+                if (k.of_dy) {
+                    *(float2 *)(k.gradient + (group * k.cols + c) * k.width + j) = make_float2(v[0], v[1]);
+                } else {
+                    k.gradient[(group * k.width + j) * k.cols + c] = v[0];
+                    k.gradient[(group * k.width + j + 1) * k.cols + c] = v[1];
+                }
+            }
+}
+
+/* Grid: strips, groups of rows, passes of 8 · NT inner columns. */
+template <int NT, bool INNER, bool GRADIENT>
+static __global__ void __launch_bounds__(THREADS) skinny_kernel(Walk<bf16> k) {
+    typedef Layout<NT> At;
+    char *shared = shared_memory();
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, pass = (int)blockIdx.z * NT * 8;
+    Strip strip = strip_at(k.lora, k.of_dy, k.cols, (int)blockIdx.x);
+    int64_t column = strip.begin + warp * WARP_COLS;
+    int64_t row = blockIdx.y * k.group_rows, last = row + k.group_rows < k.rows ? row + k.group_rows : k.rows;
+    int tiles = (int)((last - row + TILE_ROWS - 1) / TILE_ROWS), loaded = 0;
+    bool masks = !(INNER && GRADIENT) && k.lora.drops && !k.of_dy; /* both are wanted of dy alone */
+    uint32_t small[INNER ? 4 : 1][NT][2];
+    float sum[GRADIENT ? 4 : 1][NT][4];
+    if (INNER) {
+#pragma unroll
+        for (int at = 0; at < 8 * NT; at++) {
+            int step = at / 2 / NT, nt = at / 2 % NT, half = at % 2, j = pass + 8 * nt + lane / 4;
+            int64_t c = column + 16 * step + 8 * half + 2 * (lane % 4);
+            small[step][nt][half] = pack_bf16(small_at(k, strip, c, j), small_at(k, strip, c + 1, j));
+        }
+    }
+    if (GRADIENT) {
+#pragma unroll
+        for (int at = 0; at < 16 * NT; at++) sum[at / 4 / NT][at / 4 % NT][at % 4] = 0.0f;
+    }
+    for (int t = 1 - STAGES; t < tiles; t++) { /* tile t, while the loads run ahead */
+        char *tile = shared + ((t & (STAGES - 1)) * WARPS + warp) * TILE_BYTES;
+        char *lows = shared + At::LOWS + (t & (STAGES - 1)) * TILE_ROWS * At::LOW_ROW;
+        float *sums = (float *)(shared + At::SUMS);
+        if (t >= 0) {
+            copy_async_wait<STAGES - 2>();
+            __syncthreads(); /* tile t is here; tile t - 1, and its sums, have been read */
+        }
+        if (loaded < tiles) {
+            int stage = loaded & (STAGES - 1);
+            int64_t from = row + (int64_t)loaded * TILE_ROWS;
+            load_tile(k, shared + (stage * WARPS + warp) * TILE_BYTES, from, last, column, strip.end, lane);
+            if (GRADIENT)
+                load_low<NT>(k, shared + At::LOWS + stage * TILE_ROWS * At::LOW_ROW, from, last, strip.first + pass,
+                             strip.rank - pass, (int)threadIdx.x);
+        }
+        loaded++;
+        copy_async_commit();
+        if (t < 0) continue;
+        int64_t at = row + (int64_t)t * TILE_ROWS;
+        for (int i = 0; i < (masks ? LINEAR_PARTS : 1); i++) {
+            const LoraPart &p = k.lora.part[i];
+            int begin = masks ? (p.first - pass) / 8 : 0, end = masks ? (p.first + p.rank - pass) / 8 : NT;
+            const char *from = tile;
+            if (masks && (end <= 0 || begin >= NT || !p.rank)) continue;
+            if (masks && p.drops) {
+                from = shared + At::MASKED + warp * TILE_BYTES;
+                mask_tile(p.mask, shared + At::MASKED + warp * TILE_BYTES, tile, at, last, column, lane);
+            }
+            if (INNER) inner_tile<NT>(from, small, sums + warp * TILE_ROWS * At::SUM_ROW, begin, end, lane);
+            if (GRADIENT) gradient_tile<NT>(from, lows, sum, begin, end, lane);
+        }
+        if (INNER) {
+            __syncthreads();
+            put_inner<NT>(k, sums, at, last, (int)blockIdx.x, pass);
+        }
+    }
+    if (GRADIENT) put_gradient<NT>(k, sum, column, strip.end, pass, lane);
+}
+
+/* ---- sums over strips and over groups of rows ---- */
+
+template <typename T>
+static __device__ __forceinline__ void put_inner_element(const Inner<T> &to, int64_t row, int j, int rank,
+                                                         float value) {
+    T stored = from_float<T>(value);
+    if (to.dense && j < rank) to.dense[row * to.ld + j] = stored;
+    if (to.tail) to.tail[row * to.ldtail + j] = stored;
+}
+
+template <typename T> static __host__ __device__ inline int inner_cols(const Inner<T> &to, int rank) {
+    return to.tail ? to.tail_cols : rank;
+}
+
+static __global__ void __launch_bounds__(THREADS) gather_kernel(Walk<bf16> k, Inner<bf16> to) {
+    int cols = inner_cols(to, k.lora.rank);
+    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x, row = item / cols;
+    int j = (int)(item % cols), strip = 0, strips = strips_of(k.cols), inner = j;
+    if (row >= k.rows) return;
+    if (k.of_dy && j < k.lora.rank) {
+        int part = part_of_inner(k.lora, j);
+        for (int i = 0; i < part; i++) strip += part_strips(k.lora.part[i]);
+        strips = part_strips(k.lora.part[part]);
+        inner = j - k.lora.part[part].first;
+    }
+    float total = 0.0f;
+    for (int s = 0; s < strips && j < k.lora.rank; s++)
+        total += k.inner[((strip + s) * k.rows + row) * k.width + inner];
+    put_inner_element(to, row, j, k.lora.rank, total);
+}
+
+/* The element of the gradients that sum (j, c) is of, or null. */
+template <typename T>
+static __device__ __forceinline__ float *gradient_at(const Walk<T> &k, const Gradients &to, int j, int64_t c) {
+    int i = k.of_dy ? part_of_output(k.lora, c) : part_of_inner(k.lora, j);
+    const LoraPart &p = k.lora.part[i];
+    Gradient g = i == 0 ? to.of[0] : i == 1 ? to.of[1] : to.of[2];
+    if (!g.to || (k.of_dy && j >= p.rank)) return NULL;
+    return k.of_dy ? g.to + (c - p.output) * g.ld + j : g.to + (j - p.first) * g.ld + c;
+}
+
+static __global__ void __launch_bounds__(THREADS) add_groups_kernel(Walk<bf16> k, Gradients to) {
+    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    int64_t c = k.of_dy ? item / k.width : item % k.cols;
+    int j = (int)(k.of_dy ? item % k.width : item / k.cols);
+    if (item >= (k.of_dy ? k.width : (int64_t)k.lora.rank) * k.cols) return;
+    float *at = gradient_at(k, to, j, c), total = 0.0f;
+    if (!at) return;
+    for (int g = 0; g < k.groups; g++)
+        total +=
+            k.gradient[k.of_dy ? ((int64_t)g * k.cols + c) * k.width + j : ((int64_t)g * k.width + j) * k.cols + c];
+    *at += k.of_dy ? k.lora.part[part_of_output(k.lora, c)].scale * total : total;
+}
+
+/* ---- the same without tensor cores: any size, any dtype ---- */
+
+template <typename T>
+static __device__ __forceinline__ float masked_at(const Walk<T> &k, const LoraPart &p, int64_t row, int64_t c) {
+    float v = to_float(k.large[row * k.ld + c]);
+    if (k.of_dy || !p.drops) return v;
+    return v * dropout_factor(p.mask, random_row(p.mask.key, row), c);
+}
+
+/* A row a block, an inner column a warp. */
+template <typename T> static __global__ void __launch_bounds__(THREADS) plain_inner_kernel(Walk<T> k, Inner<T> to) {
+    int64_t row = blockIdx.x;
+    int lane = (int)threadIdx.x % 32;
+    for (int j = (int)threadIdx.x / 32; j < inner_cols(to, k.lora.rank); j += WARPS) {
+        float total = 0.0f;
+        if (j < k.lora.rank) {
+            int i = part_of_inner(k.lora, j);
+            const LoraPart &p = k.lora.part[i];
+            int64_t begin = k.of_dy ? p.output : 0, end = k.of_dy ? p.output + p.outputs : k.cols;
+            Strip strip = {i, begin, end, p.first, k.of_dy ? p.rank : k.lora.rank};
+            for (int64_t c = begin + lane; c < end; c += 32)
+                total += masked_at(k, p, row, c) * small_at(k, strip, c, k.of_dy ? j - p.first : j);
+        }
+        total = warp_sum(total);
+        if (lane == 0) put_inner_element(to, row, j, k.lora.rank, total);
+    }
+}
+
+/* An element of the gradients a thread, rows in order. */
+template <typename T> static __global__ void __launch_bounds__(THREADS) plain_gradient_kernel(Walk<T> k, Gradients to) {
+    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x, c = item % k.cols;
+    int j = (int)(item / k.cols);
+    if (j >= k.width) return;
+    float *at = gradient_at(k, to, j, c), total = 0.0f;
+    if (!at) return;
+    const LoraPart &p = k.lora.part[k.of_dy ? part_of_output(k.lora, c) : part_of_inner(k.lora, j)];
+    const T *low = k.low + (k.of_dy ? p.first + j : j);
+    for (int64_t row = 0; row < k.rows; row++) total += to_float(low[row * k.ldlow]) * masked_at(k, p, row, c);
+    *at += k.of_dy ? p.scale * total : total;
+}
+
+/* ---- launching ---- */
+
+static int largest_rank(const LoraParts *lora) {
+    int rank = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (lora->part[i].rank > rank) rank = lora->part[i].rank;
+    return rank;
+}
+
+/* Inner columns that a block works on at once, in eighths: as many as its registers hold. */
+static int tiles_across(int rank) { return rank <= 16 ? 2 : rank <= 32 ? 4 : rank <= 48 ? 6 : 8; }
+
+static bool wants_gradient(const Skinny *s) {
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (tensor_present(s->gradient[i])) return true;
+    return false;
+}
+
+/* The plan of a walk, without its partial sums' memory; few enough groups that these stay small. */
+template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *lora) {
+    Walk<T> k = {};
+    k.large = (const T *)s->large.data, k.ld = s->large.ld, k.rows = s->large.rows, k.cols = s->large.cols;
+    k.low = (const T *)s->low.data, k.ldlow = s->low.ld;
+    k.lora = *lora, k.of_dy = s->of_dy;
+    int rank = s->of_dy ? largest_rank(lora) : lora->rank, across = 8 * tiles_across(rank);
+    k.width = (rank + across - 1) / across * across;
+    int strips = strip_count(*lora, s->of_dy, k.cols);
+    int64_t wanted = strips ? (BLOCKS_WANTED + strips - 1) / strips : 1,
+            most = (k.rows + GROUP_LEAST - 1) / GROUP_LEAST;
+    if (most > wanted) most = wanted;
+    if (most < 1) most = 1;
+    k.group_rows = ((k.rows + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    k.groups = k.rows ? (int)((k.rows + k.group_rows - 1) / k.group_rows) : 0;
+    return k;
+}
+
+/* Floats of partial sums, of the inner rows and of the gradients; for any fewer rows no more. */
+static int64_t inner_floats(const Skinny *s, const Walk<bf16> &k) {
+    bool inner = tensor_present(s->inner) || tensor_present(s->tail);
+    return inner ? strip_count(k.lora, k.of_dy, k.cols) * k.rows * k.width : 0;
+}
+
+static int64_t gradient_floats(const Skinny *s, const Walk<bf16> &k) {
+    int strips = strip_count(k.lora, k.of_dy, k.cols);
+    int64_t wanted = strips ? (BLOCKS_WANTED + strips - 1) / strips : 1,
+            most = (k.rows + GROUP_LEAST - 1) / GROUP_LEAST;
+    return wants_gradient(s) ? (most < wanted ? most : wanted) * k.width * k.cols : 0;
+}
+
+size_t skinny_scratch(const Skinny *s, const LoraParts *lora) {
+    if (!lora->rank || s->large.dtype != DTYPE_BF16) return 0;
+    Walk<bf16> k = walk_of<bf16>(s, lora);
+    return (size_t)(inner_floats(s, k) + gradient_floats(s, k)) * sizeof(float);
+}
+
+/* Whether 16-byte copies and whole fragments do. */
+static bool tiles_fit(const Skinny *s, const LoraParts *lora) {
+    if (s->large.dtype != DTYPE_BF16 || !rows_whole(s->large)) return false;
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (lora->part[i].rank % 8 || (s->of_dy && lora->part[i].outputs % 8)) return false;
+    return !wants_gradient(s) || ((uintptr_t)s->low.data % 16 == 0 && s->low.ld % 8 == 0);
+}
+
+template <typename T> static Inner<T> inner_of(const Skinny *s) {
+    return Inner<T>{(T *)s->inner.data, (T *)s->tail.data, s->inner.ld, s->tail.ld, (int)s->tail.cols};
+}
+
+static Gradients gradients_of(const Skinny *s) {
+    Gradients to;
+    for (int i = 0; i < LINEAR_PARTS; i++) to.of[i] = Gradient{(float *)s->gradient[i].data, s->gradient[i].ld};
+    return to;
+}
+
+template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner, bool gradient, Error *err) {
+    dim3 grid((unsigned)strip_count(k.lora, k.of_dy, k.cols), (unsigned)k.groups, (unsigned)(k.width / (8 * NT)));
+    size_t shared = k.lora.drops && !k.of_dy ? Layout<NT>::ALL : Layout<NT>::MASKED;
+    if (inner && gradient) return LAUNCH(dev, err, (skinny_kernel<NT, true, true>), grid, THREADS, shared, k);
+    if (inner) return LAUNCH(dev, err, (skinny_kernel<NT, true, false>), grid, THREADS, shared, k);
+    return LAUNCH(dev, err, (skinny_kernel<NT, false, true>), grid, THREADS, shared, k);
+}
+
+static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
+    Walk<bf16> k = walk_of<bf16>(s, lora);
+    bool inner = tensor_present(s->inner) || tensor_present(s->tail), gradient = wants_gradient(s), ok;
+    k.inner = (float *)scratch;
+    k.gradient = k.inner + inner_floats(s, k);
+    switch (tiles_across(s->of_dy ? largest_rank(lora) : lora->rank)) {
+    case 2:
+        ok = walk<2>(dev, k, inner, gradient, err);
+        break;
+    case 4:
+        ok = walk<4>(dev, k, inner, gradient, err);
+        break;
+    case 6:
+        ok = walk<6>(dev, k, inner, gradient, err);
+        break;
+    default:
+        ok = walk<8>(dev, k, inner, gradient, err);
+        break;
+    }
+    Inner<bf16> to = inner_of<bf16>(s);
+    if (ok && inner)
+        ok = LAUNCH(dev, err, gather_kernel, blocks_for(k.rows * inner_cols(to, lora->rank), THREADS), THREADS, 0, k,
+                    to);
+    int64_t sums = (k.of_dy ? k.width : (int64_t)lora->rank) * k.cols;
+    if (ok && gradient)
+        ok = LAUNCH(dev, err, add_groups_kernel, blocks_for(sums, THREADS), THREADS, 0, k, gradients_of(s));
+    return ok;
+}
+
+template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, const LoraParts *lora, Error *err) {
+    Walk<T> k = walk_of<T>(s, lora);
+    k.width = s->of_dy ? largest_rank(lora) : lora->rank;
+    bool ok = true;
+    if (tensor_present(s->inner) || tensor_present(s->tail))
+        ok = LAUNCH(dev, err, plain_inner_kernel<T>, dim3((unsigned)k.rows), THREADS, 0, k, inner_of<T>(s));
+    if (ok && wants_gradient(s))
+        ok = LAUNCH(dev, err, plain_gradient_kernel<T>, blocks_for(k.width * k.cols, THREADS), THREADS, 0, k,
+                    gradients_of(s));
+    return ok;
+}
+
+bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
+    bool nothing = !tensor_present(s->inner) && !tensor_present(s->tail) && !wants_gradient(s);
+    if (!lora->rank || !s->large.rows || nothing) return true;
+    if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
+    return s->large.dtype == DTYPE_BF16 ? skinny_plain<bf16>(dev, s, lora, err)
+                                        : skinny_plain<float>(dev, s, lora, err);
+}
+
+/* ---- A and sB in the device's dtype ---- */
+
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    pack_kernel(LoraParts lora, bool b, T *to, int64_t ld, int64_t rows, int64_t cols, bool whole) {
+    int64_t vectors = (cols + 7) / 8, item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    int64_t row = item / vectors, first = item % vectors * 8;
+    if (row >= rows) return;
+    const LoraPart &p = lora.part[b ? part_of_output(lora, row) : part_of_inner(lora, (int)row)];
+    float v[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        int64_t c = first + i;
+        if (b)
+            v[i] = c >= p.first && c < p.first + p.rank ? p.scale * p.b[(row - p.output) * p.ldb + c - p.first] : 0.0f;
+        else
+            v[i] = row < lora.rank && c < cols ? p.a[(row - p.first) * p.lda + c] : 0.0f;
+    }
+    put8(to + row * ld + first, v, cols - first < 8 ? (int)(cols - first) : 8, whole);
+}
+
+static bool pack(Device *dev, const LoraParts *lora, bool b, Tensor to, Error *err) {
+    dim3 grid = blocks_for(to.rows * ((to.cols + 7) / 8), THREADS);
+    bool whole = rows_whole(to);
+    if (to.dtype == DTYPE_BF16)
+        return LAUNCH(dev, err, pack_kernel<bf16>, grid, THREADS, 0, *lora, b, (bf16 *)to.data, to.ld, to.rows, to.cols,
+                      whole);
+    return LAUNCH(dev, err, pack_kernel<float>, grid, THREADS, 0, *lora, b, (float *)to.data, to.ld, to.rows, to.cols,
+                  whole);
+}
+
+bool pack_b(Device *dev, const LoraParts *lora, Tensor to, Error *err) { return pack(dev, lora, true, to, err); }
+bool pack_a(Device *dev, const LoraParts *lora, Tensor to, Error *err) { return pack(dev, lora, false, to, err); }
+
+/* ---- the gradient through dropout ---- */
+
+enum { THROUGH_COLS = 256, THROUGH_ROWS = 4, THROUGH_RANKS = 32 };
+
+/* Where column c of A's slice lies: what a lane's two 16-byte reads meet, the others' do not. */
+static __device__ __forceinline__ int slice_at(int c) { return (c & 4 ? THROUGH_COLS / 2 : 0) + c / 8 * 4 + c % 4; }
+
+/* Ranks from .. from + count - 1 of a part's A, columns column .. + 255, in shared memory. */
+static __device__ __forceinline__ void load_slice(const LoraPart &p, float *slice, int from, int count, int64_t column,
+                                                  int64_t cols) {
+    __syncthreads(); /* the last one has been read */
+    int c = (int)threadIdx.x;
+    for (int j = 0; j < count; j++)
+        slice[j * THROUGH_COLS + slice_at(c)] = column + c < cols ? p.a[(from + j) * p.lda + column + c] : 0.0f;
+    __syncthreads();
+}
+
+/* A warp takes four rows by 256 columns, eight a lane. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) through_kernel(LoraParts lora, const T *dlow, int64_t ldlow, T *dx,
+                                                                 int64_t ld, int64_t rows, int64_t cols, bool whole) {
+    float *slice = (float *)shared_memory();
+    int lane = (int)threadIdx.x % 32;
+    int64_t first = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * THROUGH_ROWS;
+    int64_t column = (int64_t)blockIdx.y * THROUGH_COLS, mine = column + 8 * lane;
+    float total[THROUGH_ROWS][8] = {};
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        const LoraPart &p = lora.part[i];
+        float sum[THROUGH_ROWS][8] = {};
+        for (int from = 0; from < p.rank; from += THROUGH_RANKS) {
+            int count = p.rank - from < THROUGH_RANKS ? p.rank - from : THROUGH_RANKS;
+            float low[THROUGH_ROWS];
+            load_slice(p, slice, from, count, column, cols);
+#pragma unroll
+            for (int r = 0; r < THROUGH_ROWS; r++)
+                low[r] = first + r < rows && lane < count ? to_float(dlow[(first + r) * ldlow + p.first + from + lane])
+                                                          : 0.0f;
+            for (int j = 0; j < count; j++) {
+                float a[8];
+                load4(a, slice + j * THROUGH_COLS + 4 * lane);
+                load4(a + 4, slice + j * THROUGH_COLS + THROUGH_COLS / 2 + 4 * lane);
+#pragma unroll
+                for (int r = 0; r < THROUGH_ROWS; r++) {
+                    float v = __shfl_sync(0xffffffffu, low[r], j);
+#pragma unroll
+                    for (int c = 0; c < 8; c++) sum[r][c] += v * a[c];
+                }
+            }
+        }
+        if (!p.rank || mine >= cols) continue;
+#pragma unroll
+        for (int r = 0; r < THROUGH_ROWS; r++) {
+            float factor[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
+            if (p.drops && first + r < rows) dropout_factor8(factor, p.mask, random_row(p.mask.key, first + r), mine);
+#pragma unroll
+            for (int c = 0; c < 8; c++) total[r][c] += factor[c] * sum[r][c];
+        }
+    }
+    int count = cols - mine < 8 ? (int)(cols - mine) : 8;
+#pragma unroll
+    for (int r = 0; r < THROUGH_ROWS; r++) {
+        if (first + r >= rows || count <= 0) continue;
+        T *at = dx + (first + r) * ld + mine;
+        Eight<T> held;
+        float v[8];
+        take8(held, at, count, whole);
+        unpack8(v, held);
+#pragma unroll
+        for (int c = 0; c < 8; c++) v[c] += total[r][c];
+        put8(at, v, count, whole);
+    }
+}
+
+template <typename T> static bool through(Device *dev, const LoraParts *lora, Tensor dlow, Tensor dx, Error *err) {
+    dim3 grid = blocks_for(dx.rows, WARPS * THROUGH_ROWS);
+    grid.y = (unsigned)((dx.cols + THROUGH_COLS - 1) / THROUGH_COLS);
+    return LAUNCH(dev, err, through_kernel<T>, grid, THREADS, THROUGH_RANKS * THROUGH_COLS * sizeof(float), *lora,
+                  (const T *)dlow.data, dlow.ld, (T *)dx.data, dx.ld, dx.rows, dx.cols, rows_whole(dx));
+}
+
+bool add_through(Device *dev, const LoraParts *lora, Tensor dlow, Tensor dx, Error *err) {
+    return dx.dtype == DTYPE_BF16 ? through<bf16>(dev, lora, dlow, dx, err) : through<float>(dev, lora, dlow, dx, err);
+}

@@ -1,0 +1,201 @@
+/* Linear layers with LoRA of the CUDA device beside the CPU's: parts, ranks, dropout, with and without room for
+ * LoRA in the product. */
+#include "tests/cuda/twin.h"
+
+typedef struct Case {
+    int n, in;
+    int outs[LINEAR_PARTS], ranks[LINEAR_PARTS];
+    float p;
+    bool bias, accumulate;
+    Activation act;
+    int pad;
+    bool tail;
+} Case;
+
+static const Case CASES[] = {
+    {17, 64, {48}, {0}, 0, true, false, ACT_NONE, 0, false},
+    {17, 33, {19}, {0}, 0, true, true, ACT_GELU, 3, false},
+    {0, 64, {48}, {8}, 0.5f, true, false, ACT_NONE, 0, true},
+    {1, 64, {48}, {8}, 0, false, false, ACT_NONE, 0, true},
+    {1, 64, {40, 8, 16}, {8, 8, 8}, 0.25f, true, false, ACT_NONE, 0, true},
+    {17, 72, {48, 24, 8}, {8, 16, 8}, 0, true, false, ACT_NONE, 0, true},
+    {17, 72, {48, 24, 8}, {8, 16, 8}, 0, true, true, ACT_RELU, 8, false},
+    {17, 72, {48, 24, 8}, {8, 0, 24}, 0.25f, false, true, ACT_NONE, 0, true},
+    {33, 72, {48, 24, 8}, {0, 8, 0}, 0.25f, false, false, ACT_GELU, 8, false},
+    {33, 64, {16, 64}, {32, 32}, 0, false, false, ACT_NONE, 0, true},
+    {33, 64, {16, 64}, {32, 32}, 0.1f, false, true, ACT_GELU, 0, true},
+    {20, 40, {33, 7, 12}, {4, 2, 8}, 0, true, false, ACT_NONE, 2, true},
+    {20, 40, {33, 7, 12}, {4, 2, 8}, 0.5f, true, false, ACT_RELU, 2, false},
+    {9, 31, {17, 5}, {1, 3}, 0.25f, false, true, ACT_NONE, 1, true},
+    {9, 64, {64}, {7}, 0, true, false, ACT_GELU, 0, true},
+    {18, 128, {96}, {64}, 0, false, false, ACT_NONE, 0, true},
+    {18, 64, {24, 40}, {64, 48}, 0.1f, false, false, ACT_NONE, 0, false},
+    {300, 64, {64}, {16}, 0, true, false, ACT_NONE, 0, true},
+    {300, 64, {64}, {16}, 0.1f, false, false, ACT_NONE, 0, true},
+    {40, 1096, {520, 8, 616}, {16, 8, 16}, 0, false, false, ACT_NONE, 0, true},
+    {24, 1096, {520, 8, 616}, {16, 8, 16}, 0.1f, true, false, ACT_NONE, 0, true},
+    {70, 584, {16}, {40}, 0, false, true, ACT_NONE, 8, true},
+};
+
+static int sum_of(const int values[LINEAR_PARTS]) { return values[0] + values[1] + values[2]; }
+
+/* Rows × cols with `rows_more`, `cols_more` of room past them, in which NaN lies at first. */
+static Pair roomy(Twin *t, int64_t rows, int64_t cols, int64_t rows_more, int64_t cols_more, int64_t pad) {
+    Pair p = twin_pair(t, t->dtype, rows + rows_more, cols + cols_more, pad);
+    float *values = twin_host(t, (size_t)((rows + rows_more) * (cols + cols_more)) * sizeof *values);
+    for (int64_t r = 0; r < rows + rows_more; r++)
+        for (int64_t c = 0; c < cols + cols_more; c++)
+            values[r * (cols + cols_more) + c] = r < rows && c < cols ? twin_draw(t) : NAN;
+    pair_set(t, p, values);
+    for (int on = 0; on < SIDES; on++) p.on[on].rows = rows, p.on[on].cols = cols;
+    return p;
+}
+
+/* What is to be written, from draws where it is added to, else from NaN. */
+static Pair result(Twin *t, int64_t rows, int64_t cols, int64_t pad, bool added) {
+    Pair p = pair(t, rows, cols, pad);
+    float *nan = twin_host(t, (size_t)(rows * cols) * sizeof *nan);
+    for (int64_t i = 0; i < rows * cols; i++) nan[i] = NAN;
+    if (!added) pair_set(t, p, nan);
+    return p;
+}
+
+typedef struct Pairs { /* of LoRA, and their gradients */
+    Pair a[LINEAR_PARTS], b[LINEAR_PARTS], da[LINEAR_PARTS], db[LINEAR_PARTS];
+    Table sample, position;
+} Pairs;
+
+static Pairs pairs_of(Twin *t, const Case *p) {
+    Pairs of = {.sample = random_table(t, p->n, 1000), .position = random_table(t, p->n, 600)};
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        of.a[i] = maybe_pair32(t, p->ranks[i] > 0, p->ranks[i], p->in, p->pad);
+        of.b[i] = maybe_pair32(t, p->ranks[i] > 0, p->outs[i], p->ranks[i], p->pad);
+        of.da[i] = maybe_pair32(t, p->ranks[i] > 0, p->ranks[i], p->in, p->pad);
+        of.db[i] = maybe_pair32(t, p->ranks[i] > 0, p->outs[i], p->ranks[i], p->pad);
+    }
+    return of;
+}
+
+static void loras_of(const Case *p, const Pairs *of, int on, Lora lora[LINEAR_PARTS]) {
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        lora[i] = (Lora){.a = of->a[i].on[on], .b = of->b[i].on[on], .scale = 1.5f - 0.5f * (float)i};
+        lora[i].b.rows = p->outs[i];
+        lora[i].dropout = (Dropout){.p = p->p,
+                                    .seed = 0x123456789abcdefull,
+                                    .step = 7,
+                                    .place = 0x10000u + (uint32_t)i,
+                                    .sample = of->sample.on[on],
+                                    .position = of->position.on[on]};
+    }
+}
+
+/* bf16 rounds A, sB and the inner rows once each, and the result: a share of the numbers' size that no sum's
+ * cancelling makes worse. */
+static void expect_size(Twin *t, const char *what, Pair got) {
+    double square = 0.0, rows = (double)got.on[CPU].rows, cols = (double)got.on[CPU].cols;
+    if (!tensor_present(got.on[CPU]) || rows * cols == 0.0) return;
+    for (int64_t r = 0; r < got.on[CPU].rows; r++)
+        for (int64_t c = 0; c < got.on[CPU].cols; c++) square += pow(twin_at(t, got, CPU, r, c), 2.0);
+    double size = sqrt(square / (rows * cols)), share = t->dtype == DTYPE_BF16 ? 0.004 : 2e-6;
+    expect_twin_norm(t, what, got, share);
+    expect_twin(t, what, got, 2.0 * share, 6.0 * share * size);
+}
+
+static void forward_case(const Case *p, DType dtype) {
+    Twin t;
+    twin_open(&t, dtype, 5);
+    int64_t out = sum_of(p->outs), rank = sum_of(p->ranks), tail = p->tail ? linear_tail(t.dev[GPU], rank) : 0;
+    Pair x = roomy(&t, p->n, p->in, 0, tail, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
+    Pair bias = maybe_pair(&t, p->bias, 1, out, 0), y = result(&t, p->n, out, p->pad, p->accumulate);
+    Pair low = rank ? result(&t, p->n, rank, p->pad, false) : no_pair();
+    Pairs of = pairs_of(&t, p);
+    TWIN_ARGS(LinearArgs, a,
+              {.x = x.on[on],
+               .weight = weight.on[on],
+               .bias = bias.on[on],
+               .tail = tail,
+               .act = p->act,
+               .accumulate = p->accumulate,
+               .y = y.on[on],
+               .low = low.on[on]});
+    for (int on = 0; on < SIDES; on++) loras_of(p, &of, on, a[on].lora);
+    TWIN_RUN(&t, linear, a);
+    expect_size(&t, "y", y);
+    expect_size(&t, "low", low);
+    twin_close(&t);
+}
+
+typedef struct Wanted {
+    bool dx, lora, weight;
+} Wanted;
+
+static void backward_case(const Case *p, DType dtype, Wanted w) {
+    Twin t;
+    twin_open(&t, dtype, 6);
+    int64_t out = sum_of(p->outs), rank = sum_of(p->ranks), tail = p->tail ? linear_tail(t.dev[GPU], rank) : 0;
+    Pair x = pair(&t, p->n, p->in, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
+    Pair dy = roomy(&t, p->n, out, 0, tail, p->pad), low = maybe_pair(&t, rank > 0, p->n, rank, p->pad);
+    Pair dx = w.dx ? result(&t, p->n, p->in, p->pad, p->accumulate) : no_pair();
+    Pair dweight = maybe_pair32(&t, w.weight, out, p->in, p->pad), dbias = maybe_pair32(&t, w.weight, 1, out, 0);
+    Pairs of = pairs_of(&t, p);
+    TWIN_ARGS(LinearBackwardArgs, a,
+              {.x = x.on[on],
+               .weight = weight.on[on],
+               .tail = tail,
+               .low = low.on[on],
+               .dy = dy.on[on],
+               .dx = dx.on[on],
+               .accumulate_dx = p->accumulate,
+               .dweight = dweight.on[on],
+               .dbias = dbias.on[on]});
+    for (int on = 0; on < SIDES; on++) {
+        loras_of(p, &of, on, a[on].lora);
+        for (int i = 0; i < LINEAR_PARTS && w.lora; i++) a[on].da[i] = of.da[i].on[on], a[on].db[i] = of.db[i].on[on];
+    }
+    TWIN_RUN(&t, linear_backward, a);
+    expect_size(&t, "dx", dx);
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        expect_size(&t, "da", of.da[i]);
+        expect_size(&t, "db", of.db[i]);
+    }
+    expect_size(&t, "dweight", dweight);
+    expect_size(&t, "dbias", dbias);
+    twin_close(&t);
+}
+
+static void test_forward(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        forward_case(&CASES[i], DTYPE_BF16);
+        forward_case(&CASES[i], DTYPE_F32);
+    }
+}
+
+static void test_backward(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = true, .lora = true});
+        backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = true, .weight = i % 2});
+        backward_case(&CASES[i], DTYPE_BF16, (Wanted){.lora = true, .weight = i % 2 == 0});
+        backward_case(&CASES[i], DTYPE_F32, (Wanted){.dx = true, .lora = true, .weight = true});
+    }
+}
+
+/* Of every rank, odd ones among them. */
+static void test_ranks(void **state) {
+    (void)state;
+    for (int rank = 1; rank <= 64; rank += rank < 8 ? 1 : 7) {
+        Case p = {.n = 19, .in = 48, .outs = {32, 24}, .ranks = {rank, 8}, .tail = rank % 2};
+        forward_case(&p, DTYPE_BF16);
+        backward_case(&p, DTYPE_BF16, (Wanted){.dx = true, .lora = true});
+        p.p = 0.2f;
+        forward_case(&p, DTYPE_BF16);
+        backward_case(&p, DTYPE_BF16, (Wanted){.dx = true, .lora = true});
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward), cmocka_unit_test(test_backward),
+                                       cmocka_unit_test(test_ranks)};
+    return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
+}
