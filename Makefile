@@ -40,9 +40,23 @@ CUDA_FLAGS = $(CUDA_FLAGS_$(CUDA))
 CUDA_LIBS  = $(CUDA_LIBS_$(CUDA))
 CUDA_WARNINGS = -Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-unknown-pragmas -Werror
 
+# LEAN=1 leaves out what wants the libraries for audio, text and YAML: what is left runs the models' steps on both
+# devices, for machines with little more than CUDA and a C compiler (make gpu-check). Headers and libraries that such
+# a machine lacks are taken from the folder CARRY, which `make carry` fills elsewhere.
+CARRY = $(BUILD)-carry
+LEAN_LIBS = -ljansson -lpcre2-8
+LEAN_WITHOUT = base/audio.c base/yaml.c kernels/cpu/gemm.c model/tokenizer%.c model/unicode%.c model/chat.c \
+  model/convert%.c model/pickle.c model/zip.c model/torch_file.c model/%command.c model/commands.c
+FULL_WITHOUT = kernels/cpu/gemm_plain.c
+ifdef LEAN
+ALL_CFLAGS += -isystem $(CARRY)
+LDFLAGS += -L$(CARRY) -Wl,-rpath,$(abspath $(CARRY))
+LIBS = $(LEAN_LIBS) $(CUDA_LIBS) -lpthread -lm
+endif
+
 # Lowest layer first; a layer's tests link against it and everything below.
 LAYERS = base kernels model data train eval
-sources = $(wildcard $(1)/*.c $(1)/cpu/*.c) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
+sources = $(filter-out $(if $(LEAN),$(LEAN_WITHOUT),$(FULL_WITHOUT)),$(wildcard $(1)/*.c $(1)/cpu/*.c)) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
 objects = $(addsuffix .o,$(addprefix $(BUILD)/,$(basename $(call sources,$(1)))))
 library = $(BUILD)/lib$(1).a
 
@@ -115,6 +129,11 @@ $(BUILD)/tests/cublaslt/test_gemm: $(addprefix $(BUILD)/tests/cublaslt/,test_gem
   $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS) -lcmocka
 
+# What gpu-check runs on a GPU.
+GPU_PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/*.c))
+$(BUILD)/tests/gpu/%: $(BUILD)/tests/gpu/%.o $(foreach l,$(below_model),$(call library,$(l)))
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # The emulator's own test, and the programs that count with it.
 $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) $(CFLAGS) $(SANITIZE) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -138,6 +157,17 @@ test: deps
 e2e: $(BUILD)/semollm $(HELPERS)
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
+
+# Everything that wants a GPU, in one call of at most 8 minutes; without one, the parts that the emulator can run.
+OUT ?= $(BUILD)-gpu/out
+gpu-check:
+	tests/gpu/check.sh $(OUT) $(BUILD)-gpu $(CARRY)
+
+# What gpu-check needs and a bare machine lacks, to be carried there beside the tree.
+carry:
+	@mkdir -p $(CARRY)
+	cp /usr/include/jansson*.h /usr/include/pcre2.h /usr/include/cmocka*.h $(CARRY)
+	cp $(foreach l,jansson.a pcre2-8.a cmocka.so.0 cmocka.so,$(wildcard /usr/lib/*/lib$(l))) $(CARRY)
 
 demo: deps
 	$(MAKE) -j$(JOBS) all
@@ -172,6 +202,6 @@ clean:
 install: all
 	install -D $(BUILD)/semollm $(DESTDIR)$(PREFIX)/bin/semollm
 
-.PHONY: all test unit e2e demo test-programs deps asan bench format lint clean install
+.PHONY: gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
