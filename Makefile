@@ -44,7 +44,7 @@ CUDA_WARNINGS = -Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-unkn
 # devices, for machines with little more than CUDA and a C compiler (make gpu-check). Headers and libraries that such
 # a machine lacks are taken from the folder CARRY, which `make carry` fills elsewhere.
 CARRY = $(BUILD)-carry
-LEAN_LIBS = -ljansson -lpcre2-8
+LEAN_LIBS = -ljansson -lpcre2-8 -lxxhash
 LEAN_WITHOUT = base/audio.c base/yaml.c kernels/cpu/gemm.c model/tokenizer%.c model/unicode%.c model/chat.c \
   model/convert%.c model/pickle.c model/zip.c model/torch_file.c model/%command.c model/commands.c
 FULL_WITHOUT = kernels/cpu/gemm_plain.c
@@ -166,8 +166,8 @@ gpu-check:
 # What gpu-check needs and a bare machine lacks, to be carried there beside the tree.
 carry:
 	@mkdir -p $(CARRY)
-	cp /usr/include/jansson*.h /usr/include/pcre2.h /usr/include/cmocka*.h $(CARRY)
-	cp $(foreach l,jansson.a pcre2-8.a cmocka.so.0 cmocka.so,$(wildcard /usr/lib/*/lib$(l))) $(CARRY)
+	cp /usr/include/jansson*.h /usr/include/pcre2.h /usr/include/xx*h*.h /usr/include/cmocka*.h $(CARRY)
+	cp $(foreach l,jansson.a pcre2-8.a xxhash.a cmocka.so.0 cmocka.so,$(wildcard /usr/lib/*/lib$(l))) $(CARRY)
 
 demo: deps
 	$(MAKE) -j$(JOBS) all
