@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "train/dump.h"
+#include "train/memory.h"
 #include "train/splits.h"
 #include "train/trainer.h"
 
@@ -34,12 +35,6 @@ static bool hash_config(const RunConfig *config, uint64_t *hash, Error *err) {
     return text != NULL;
 }
 
-static bool use_cache(const Trainer *trainer) {
-    const RunConfig *config = trainer->run->config;
-    return config->train.encoder_cache == CACHE_MEMORY && config->prompt.input == INPUT_SPEECH &&
-           !trainer->options->dump && !trainer->options->show_batch;
-}
-
 static void print_examples(const Trainer *trainer, FILE *out) {
     const Run *run = trainer->run;
     const Examples *examples = &trainer->train;
@@ -53,9 +48,26 @@ static void print_examples(const Trainer *trainer, FILE *out) {
                 run->config->data.max_seconds, run->config->data.overlong == OVERLONG_SPLIT ? "split" : "cut");
     int64_t count = (int64_t)examples->count;
     fprintf(out, "%" PRId64 " steps over %" PRId64 " training examples\n", trainer->steps.total, count);
-    if (use_cache(trainer))
+    if (trainer_caches(trainer))
         fprintf(out, "encoder cache: %.1f MiB of host memory\n",
                 (double)(cache_bytes(run, examples) + cache_bytes(run, &trainer->validation)) / 1048576);
+}
+
+/* The plan; `whole`, every activation too. */
+static bool print_memory(const Trainer *trainer, bool whole, FILE *out, Error *err) {
+    const Run *run = trainer->run;
+    const SpeechLimits limits = trainer_limits(trainer);
+    MemoryPlan plan;
+    if (!memory_plan_open(&plan, run, &limits, err)) return false;
+    Error absent = {0};
+    const DeviceChoice choice = config_device(run->config);
+    Device *dev = whole ? device_choose(&choice, &absent) : run->dev; /* a dry run's own device has no memory */
+    bool ok = memory_plan_print(&plan, whole, out, err);
+    if (ok && dev) ok = memory_plan_check(&plan, dev, !whole, out, err);
+    if (ok && !dev) fprintf(out, "whether it fits cannot be told here: %s\n", absent.text);
+    if (whole) device_close(dev);
+    memory_plan_close(&plan);
+    return ok;
 }
 
 static bool open_examples(Trainer *trainer, Error *err) {
@@ -67,7 +79,7 @@ static bool open_examples(Trainer *trainer, Error *err) {
 
 static bool open_feeds(Trainer *trainer, Error *err) {
     Run *run = trainer->run;
-    const FeatureCache *cache = use_cache(trainer) ? &trainer->train_cache : NULL;
+    const FeatureCache *cache = trainer_caches(trainer) ? &trainer->train_cache : NULL;
     const FeatureCache *validation = cache ? &trainer->validation_cache : NULL;
     if (cache && (!cache_fill(&trainer->train_cache, run, &trainer->train, err) ||
                   !cache_fill(&trainer->validation_cache, run, &trainer->validation, err)))
@@ -267,8 +279,9 @@ static bool run_steps(Trainer *trainer, Error *err) {
 static bool run_training(Trainer *trainer, Error *err) {
     if (!check_folder(trainer, err)) return false;
     print_examples(trainer, stderr);
+    if (!print_memory(trainer, false, stderr, err)) return false;
     /* The cache first: its encoder batches may be larger than a step's, and the plan lays memory out anew. */
-    return open_feeds(trainer, err) && trainer_plan(trainer, NULL, true, err) && begin_or_resume(trainer, err) &&
+    return open_feeds(trainer, err) && trainer_plan(trainer, err) && begin_or_resume(trainer, err) &&
            run_steps(trainer, err);
 }
 
@@ -276,7 +289,7 @@ static bool run_training(Trainer *trainer, Error *err) {
 
 static bool dry_run(Trainer *trainer, Error *err) {
     print_examples(trainer, stdout);
-    return trainer_plan(trainer, stdout, false, err);
+    return print_memory(trainer, true, stdout, err);
 }
 
 static bool show_batch(Trainer *trainer, Error *err) {
@@ -293,8 +306,8 @@ static bool show_batch(Trainer *trainer, Error *err) {
 static bool dump_steps(Trainer *trainer, Error *err) {
     const TrainOptions *options = trainer->options;
     trainer->state.best_loss = NAN;
-    if (!dump_config(trainer->run, trainer->steps.total, options->dump, err) ||
-        !trainer_plan(trainer, NULL, true, err) || !open_feeds(trainer, err))
+    if (!dump_config(trainer->run, trainer->steps.total, options->dump, err) || !trainer_plan(trainer, err) ||
+        !open_feeds(trainer, err))
         return false;
     while (trainer->state.step < options->dump_steps && trainer->state.step < trainer->steps.total) {
         StepResult result;
@@ -311,6 +324,7 @@ static bool dump_steps(Trainer *trainer, Error *err) {
 bool train(const char *config, const Texts *overrides, const TrainOptions *options, Error *err) {
     Trainer trainer = {.options = options};
     RunOptions run_options = {.overrides = overrides, .model = true, .data = true, .device = options->device};
+    run_options.plan = options->dry_run || options->show_batch;
     bool looking = options->dry_run || options->show_batch || options->dump;
     if (folder_exists(config))
         return fail_usage(err, "%s: is a folder; train takes a config file (a run's own is %s/config.yaml)", config,

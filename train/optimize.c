@@ -11,8 +11,15 @@ static Tensor flat(float *data, const Params *params) { return tensor_of(data, D
 
 /* ---- planning ---- */
 
-static SpeechLimits all_limits(const Trainer *trainer) {
+bool trainer_caches(const Trainer *trainer) {
+    const RunConfig *config = trainer->run->config;
+    return config->train.encoder_cache == CACHE_MEMORY && config->prompt.input == INPUT_SPEECH &&
+           !trainer->options->dump && !trainer->options->show_batch;
+}
+
+SpeechLimits trainer_limits(const Trainer *trainer) {
     SpeechLimits limits = trainer->steps.limits;
+    limits.features = trainer_caches(trainer);
     for (size_t first = 0; first < trainer->validation.count;) {
         size_t count = examples_group(trainer->run, &trainer->validation, first);
         examples_limits(&trainer->validation, first, count, &limits);
@@ -55,21 +62,9 @@ static bool allocate_optimizer(Trainer *trainer, Error *err) {
            device_reserve_scratch(dev, sum_squares_scratch(dev, &norm), err);
 }
 
-bool trainer_plan(Trainer *trainer, FILE *report, bool allocate, Error *err) {
-    SpeechLimits limits = all_limits(trainer);
-    const Params *params = speech_llm_params(trainer->run->model);
-    if (report) {
-        int64_t trainable = 0;
-        for (int i = 0; i < params->count; i++) trainable += params->items[i].value.rows * params->items[i].value.cols;
-        fprintf(report, "trainable parameters: %" PRId64 " in %d tensors\n", trainable, params->count);
-        fprintf(report,
-                "largest micro-batch: %" PRId64 " clips, %.1f s of audio, %" PRId64 " tokens, %" PRId64
-                " of them bear loss\n",
-                limits.clips, (double)limits.samples / AUDIO_RATE, limits.tokens, limits.responses);
-        fprintf(report, "%-58s %.1f MiB\n", "AdamW's moments", (double)params->total * 2 * sizeof(float) / 1048576);
-    }
-    if (!speech_llm_plan(trainer->run->model, &limits, true, report, allocate, err)) return false;
-    return !allocate || allocate_optimizer(trainer, err);
+bool trainer_plan(Trainer *trainer, Error *err) {
+    const SpeechLimits limits = trainer_limits(trainer);
+    return speech_llm_plan(trainer->run->model, &limits, true, NULL, true, err) && allocate_optimizer(trainer, err);
 }
 
 /* ---- gradients ---- */

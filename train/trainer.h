@@ -31,9 +31,13 @@ typedef struct StepResult {
     bool skipped;
 } StepResult;
 
-/* Memory of optimizer and model for the largest micro-batch. With `report` prints the plan; with `allocate`
- * false that is all. */
-bool trainer_plan(Trainer *trainer, FILE *report, bool allocate, Error *err);
+/* Whether the encoder's output is kept, so that a step has no waveforms. */
+bool trainer_caches(const Trainer *trainer);
+
+SpeechLimits trainer_limits(const Trainer *trainer); /* of the largest micro-batch */
+
+/* Memory of optimizer and model for it. */
+bool trainer_plan(Trainer *trainer, Error *err);
 
 /* Runs the planned step forward and backward. `see` (may be null) gets each micro-batch after it ran. */
 typedef bool SeeBatch(void *context, const Batch *batch, Error *err);
