@@ -97,6 +97,13 @@ void device_close(Device *dev) {
 
 DeviceKind device_kind(const Device *dev) { return dev->kind; }
 
+const char *device_name(const Device *dev) {
+#ifdef SEMOLLM_CUDA
+    if (dev->cuda) return dev->cuda->name;
+#endif
+    return dev->kind == DEVICE_CUDA ? "CUDA" : "CPU"; /* a plan for one may know none */
+}
+
 DType device_dtype(const Device *dev) { return dev->dtype; }
 
 void *device_alloc(Device *dev, size_t bytes, Error *err) {

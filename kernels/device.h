@@ -30,7 +30,8 @@ int device_cuda_count(Error *err);
 void device_close(Device *dev);
 
 DeviceKind device_kind(const Device *dev);
-DType device_dtype(const Device *dev); /* what activations and frozen weights are stored as: F32 on the CPU */
+const char *device_name(const Device *dev); /* what a GPU calls itself; "CPU" */
+DType device_dtype(const Device *dev);      /* what activations and frozen weights are stored as: F32 on the CPU */
 
 /* 256-byte aligned, zeroed. */
 void *device_alloc(Device *dev, size_t bytes, Error *err);

@@ -222,11 +222,14 @@ static bool keep(CudaGemms *gemms, const Choice *choice, Error *err) {
 static bool candidates(const CudaGemms *gemms, const CudaGemm *g, const Problem *p, const int64_t key[KEY_FIELDS],
                        cublasLtMatmulHeuristicResult_t found[CANDIDATES], int *count, Error *err) {
     uint32_t a = (uint32_t)key[KEY_ALIGN_A], b = (uint32_t)key[KEY_ALIGN_B], c = (uint32_t)key[KEY_ALIGN_C];
+    /* Partial sums are added in fp32, never in bf16. */
+    uint32_t reduction =
+        g->c_dtype == DTYPE_F32 ? CUBLASLT_REDUCTION_SCHEME_MASK : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 #define SET(attribute, value)                                                                                          \
     LT(gemms, MatmulPreferenceSetAttribute, err, gemms->preference, CUBLASLT_MATMUL_PREF_##attribute, &(value),        \
        sizeof(value))
     if (!SET(MIN_ALIGNMENT_A_BYTES, b) || !SET(MIN_ALIGNMENT_B_BYTES, a) || !SET(MIN_ALIGNMENT_C_BYTES, c) ||
-        !SET(MIN_ALIGNMENT_D_BYTES, c))
+        !SET(MIN_ALIGNMENT_D_BYTES, c) || !SET(REDUCTION_SCHEME_MASK, reduction))
         return false;
 #undef SET
     cublasStatus_t status = gemms->lt.MatmulAlgoGetHeuristic(gemms->handle, p->product, p->b, p->a, p->c, p->c,
@@ -441,13 +444,9 @@ static void write_cache(const Device *dev) {
 /* ---- opening and closing ---- */
 
 static bool open_preference(CudaGemms *gemms, Error *err) {
-    /* Partial sums are added in fp32, never in bf16. */
-    uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     return LT(gemms, MatmulPreferenceCreate, err, &gemms->preference) &&
            LT(gemms, MatmulPreferenceSetAttribute, err, gemms->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-              &WORKSPACE, sizeof WORKSPACE) &&
-           LT(gemms, MatmulPreferenceSetAttribute, err, gemms->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-              &reduction, sizeof reduction);
+              &WORKSPACE, sizeof WORKSPACE);
 }
 
 bool cuda_gemms_open(Device *dev, Error *err) {

@@ -27,6 +27,7 @@ static void test_opening(void **state) {
     assert_int_equal(device_kind(dev), DEVICE_CUDA);
     assert_int_equal(device_dtype(dev), DTYPE_BF16);
     assert_int_equal(device_dtype(other), DTYPE_F32);
+    assert_true(strlen(device_name(dev)) > 0);
     device_close(other);
     device_close(dev);
 }
