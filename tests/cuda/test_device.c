@@ -124,6 +124,12 @@ static bool add(Device *dev, float *a, float *b, float *y, Error *err) {
     return op_add(dev, &args, err);
 }
 
+static float *zeros(Device *dev, Error *err) {
+    float *memory;
+    assert_ok(memory = device_alloc(dev, COUNT * sizeof *memory, err), err);
+    return memory;
+}
+
 static bool fill(Device *dev, float *to, float value, Error *err) {
     static float host[COUNT];
     for (int i = 0; i < COUNT; i++) host[i] = value;
@@ -142,9 +148,7 @@ static void test_order(void **state) {
     (void)state;
     Error err = {0};
     Device *dev = open_device(&err);
-    float *x, *sum;
-    assert_ok((x = device_alloc(dev, COUNT * sizeof *x, &err)) && (sum = device_alloc(dev, COUNT * sizeof *x, &err)),
-              &err);
+    float *x = zeros(dev, &err), *sum = zeros(dev, &err);
     float want = 0.0f;
     for (int i = 1; i <= 50; i++) {
         assert_ok(fill(dev, x, (float)i, &err) && add(dev, sum, x, sum, &err), &err);
@@ -164,9 +168,7 @@ static void test_recordings(void **state) {
     Error err = {0};
     Device *dev = open_device(&err);
     assert_true(device_records(dev));
-    float *x, *sum;
-    assert_ok((x = device_alloc(dev, COUNT * sizeof *x, &err)) && (sum = device_alloc(dev, COUNT * sizeof *x, &err)),
-              &err);
+    float *x = zeros(dev, &err), *sum = zeros(dev, &err);
     assert_ok(fill(dev, x, 1.0f, &err), &err);
     assert_ok(device_capture_begin(dev, &err), &err);
     assert_ok(add(dev, sum, x, sum, &err) && add(dev, sum, x, sum, &err), &err);
