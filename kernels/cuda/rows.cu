@@ -40,11 +40,10 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) gath
 template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) scatter_kernel(Moves m, bool accumulate) {
     int64_t first = (int64_t)blockIdx.x * (EACH * THREADS) + threadIdx.x, items = m.rows * m.vectors;
     float value[EACH][WIDTH], before[EACH][WIDTH];
-    T *to[EACH];
+    T *to[EACH] = {};
     int count[EACH];
 #pragma unroll
     for (int e = 0; e < EACH; e++) {
-        to[e] = NULL;
         if (first + e * THREADS >= items) break;
         Place place = place_of(first + e * THREADS, m.vectors);
         int64_t row = m.index[place.row], c = place.vector * WIDTH;
