@@ -36,13 +36,14 @@ static bool full(const Batch *batch, const Example *next) {
            (batch->count >= ENCODE_CLIPS || batch->wave_start[batch->count] + next->samples > ENCODE_SAMPLES);
 }
 
-static bool fill(FeatureCache *cache, Run *run, const Examples *examples, Feed *feed, Error *err) {
+static bool fill(FeatureCache *cache, Run *run, const Examples *examples, Feed *feed, const atomic_bool *stop,
+                 Error *err) {
     Batch batch = {0};
     Progress progress;
     size_t first = 0;
     bool ok = true;
     progress_begin(&progress, "encode", "clips", 0, (int64_t)examples->count);
-    for (size_t i = 0; ok && i < examples->count; i++) {
+    for (size_t i = 0; ok && i < examples->count && !atomic_load(stop); i++) {
         if (full(&batch, &examples->items[i])) {
             ok = encode(cache, run, &batch, first, err);
             first = i;
@@ -51,14 +52,14 @@ static bool fill(FeatureCache *cache, Run *run, const Examples *examples, Feed *
         }
         ok = ok && feed_add(feed, (int64_t)i, &batch, err);
     }
-    if (batch.count > 0) ok = ok && encode(cache, run, &batch, first, err);
-    if (ok) progress_update(&progress, (int64_t)examples->count, NULL);
+    if (batch.count > 0 && !atomic_load(stop)) ok = ok && encode(cache, run, &batch, first, err);
+    if (ok && !atomic_load(stop)) progress_update(&progress, (int64_t)examples->count, NULL);
     progress_end(&progress);
     batch_free(&batch);
     return ok;
 }
 
-bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, Error *err) {
+bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, const atomic_bool *stop, Error *err) {
     *cache = (FeatureCache){0};
     size_t frames = (size_t)count_frames(run, examples);
     cache->first = memory_new(examples->count + 1, sizeof *cache->first, err);
@@ -69,7 +70,7 @@ bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, Error *
         cache->first[i + 1] = cache->first[i] + speech_llm_frames(run->model, examples->items[i].samples);
     if (ok && examples->count == 0) return true;
     Feed feed = {0};
-    ok = ok && feed_open(&feed, run, examples, NULL, NULL, err) && fill(cache, run, examples, &feed, err);
+    ok = ok && feed_open(&feed, run, examples, NULL, NULL, err) && fill(cache, run, examples, &feed, stop, err);
     feed_close(&feed);
     if (!ok) cache_free(cache);
     return ok;

@@ -2,6 +2,8 @@
 #ifndef SEMOLLM_TRAIN_FEED_H
 #define SEMOLLM_TRAIN_FEED_H
 
+#include <stdatomic.h>
+
 #include "train/steps.h"
 
 /* The frozen encoder's output, as the device stores it, and the prosody channels of every example, in host
@@ -13,7 +15,8 @@ typedef struct FeatureCache {
 } FeatureCache;
 
 size_t cache_bytes(const Run *run, const Examples *examples);
-bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, Error *err);
+/* Where `stop` comes to be set, ends before it is full; it is of no use then. */
+bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, const atomic_bool *stop, Error *err);
 void cache_free(FeatureCache *cache);
 
 typedef struct Feed {

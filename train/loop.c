@@ -81,8 +81,9 @@ static bool open_feeds(Trainer *trainer, Error *err) {
     Run *run = trainer->run;
     const FeatureCache *cache = trainer_caches(trainer) ? &trainer->train_cache : NULL;
     const FeatureCache *validation = cache ? &trainer->validation_cache : NULL;
-    if (cache && (!cache_fill(&trainer->train_cache, run, &trainer->train, err) ||
-                  !cache_fill(&trainer->validation_cache, run, &trainer->validation, err)))
+    const atomic_bool *stop = &trainer->stopper.asked;
+    if (cache && (!cache_fill(&trainer->train_cache, run, &trainer->train, stop, err) ||
+                  !cache_fill(&trainer->validation_cache, run, &trainer->validation, stop, err)))
         return false;
     return feed_open(&trainer->feed, run, &trainer->train, &trainer->steps, cache, err) &&
            feed_open(&trainer->validation_feed, run, &trainer->validation, NULL, validation, err);
@@ -280,9 +281,14 @@ static bool run_training(Trainer *trainer, Error *err) {
     if (!check_folder(trainer, err)) return false;
     print_examples(trainer, stderr);
     if (!print_memory(trainer, false, stderr, err)) return false;
-    /* The cache first: its encoder batches may be larger than a step's, and the plan lays memory out anew. */
-    return open_feeds(trainer, err) && trainer_plan(trainer, err) && begin_or_resume(trainer, err) &&
-           run_steps(trainer, err);
+    if (!trainer_optimizer(trainer, err) || !begin_or_resume(trainer, err)) return false;
+    bool done = finished(trainer);
+    /* The cache before the plan: its encoder batches may be larger than a step's, and the plan lays memory out
+     * anew. It may take long, and be interrupted. */
+    if (!done && !open_feeds(trainer, err)) return false;
+    if (!done && !atomic_load(&trainer->stopper.asked)) return trainer_plan(trainer, err) && run_steps(trainer, err);
+    report_end(trainer);
+    return true;
 }
 
 /* ---- looking without training ---- */
@@ -306,8 +312,8 @@ static bool show_batch(Trainer *trainer, Error *err) {
 static bool dump_steps(Trainer *trainer, Error *err) {
     const TrainOptions *options = trainer->options;
     trainer->state.best_loss = NAN;
-    if (!dump_config(trainer->run, trainer->steps.total, options->dump, err) || !trainer_plan(trainer, err) ||
-        !open_feeds(trainer, err))
+    if (!dump_config(trainer->run, trainer->steps.total, options->dump, err) || !trainer_optimizer(trainer, err) ||
+        !trainer_plan(trainer, err) || !open_feeds(trainer, err))
         return false;
     while (trainer->state.step < options->dump_steps && trainer->state.step < trainer->steps.total) {
         StepResult result;

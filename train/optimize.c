@@ -47,7 +47,7 @@ static SumSquaresArgs norm_args(const Trainer *trainer, const Params *params) {
     return (SumSquaresArgs){.x = flat(params->grad, params), .out = tensor_of(trainer->norm, DTYPE_F64, 1, 1)};
 }
 
-static bool allocate_optimizer(Trainer *trainer, Error *err) {
+bool trainer_optimizer(Trainer *trainer, Error *err) {
     Device *dev = trainer->run->dev;
     const Params *params = speech_llm_params(trainer->run->model);
     size_t bytes = (size_t)params->total * sizeof(float);
@@ -64,7 +64,7 @@ static bool allocate_optimizer(Trainer *trainer, Error *err) {
 
 bool trainer_plan(Trainer *trainer, Error *err) {
     const SpeechLimits limits = trainer_limits(trainer);
-    return speech_llm_plan(trainer->run->model, &limits, true, NULL, true, err) && allocate_optimizer(trainer, err);
+    return speech_llm_plan(trainer->run->model, &limits, true, NULL, true, err);
 }
 
 /* ---- gradients ---- */

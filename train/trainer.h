@@ -36,8 +36,8 @@ bool trainer_caches(const Trainer *trainer);
 
 SpeechLimits trainer_limits(const Trainer *trainer); /* of the largest micro-batch */
 
-/* Memory of optimizer and model for it. */
-bool trainer_plan(Trainer *trainer, Error *err);
+bool trainer_optimizer(Trainer *trainer, Error *err); /* the optimizer's memory */
+bool trainer_plan(Trainer *trainer, Error *err);      /* the model's, for that micro-batch */
 
 /* Runs the planned step forward and backward. `see` (may be null) gets each micro-batch after it ran. */
 typedef bool SeeBatch(void *context, const Batch *batch, Error *err);
