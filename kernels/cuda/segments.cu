@@ -17,9 +17,9 @@ struct Slice {
     int64_t row, end;
 };
 
-static __device__ __forceinline__ Slice slice_of(const int32_t *cu, int slices, int rows) {
+static __device__ __forceinline__ Slice slice_of(const int32_t *cu, int slices, int rows, unsigned block) {
     Slice s;
-    s.segment = (int)blockIdx.x / slices, s.number = (int)blockIdx.x % slices;
+    s.segment = (int)block / slices, s.number = (int)block % slices;
     s.row = cu[s.segment] + (int64_t)s.number * rows;
     s.end = cu[s.segment + 1] < s.row + rows ? cu[s.segment + 1] : s.row + rows;
     return s;
@@ -95,7 +95,7 @@ static __device__ __forceinline__ void warp_moments(Moments total[8], const Segm
 
 template <typename T> __global__ void __launch_bounds__(THREADS) segment_moments(SegmentNorm<T> a) {
     float *room = (float *)shared_memory(); /* [warp][mean, square] */
-    Slice s = slice_of(a.segments, a.slices, NORM_ROWS);
+    Slice s = slice_of(a.segments, a.slices, NORM_ROWS, blockIdx.x);
     if (s.row >= s.end) return;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, first = (int)blockIdx.y * COLUMNS;
     Moments total[8] = {};
@@ -138,18 +138,23 @@ template <typename T> __global__ void __launch_bounds__(THREADS) segment_affine(
     to[a.cols] = total.mean;
 }
 
+template <typename T>
+static __device__ __forceinline__ void take_floats(float v[8], const T *from, int count, bool whole) {
+    Eight<T> stored;
+    take8(stored, from, count, whole);
+    unpack8(v, stored);
+}
+
+/* In the opposite order to segment_moments: what that read last may still be in the cache. */
 template <typename T> __global__ void __launch_bounds__(THREADS) segment_apply(SegmentNorm<T> a) {
-    Slice s = slice_of(a.segments, a.slices, NORM_ROWS);
+    Slice s = slice_of(a.segments, a.slices, NORM_ROWS, gridDim.x - 1 - blockIdx.x);
     int c = (int)blockIdx.y * COLUMNS + (int)threadIdx.x % 32 * 8, count = a.cols - c;
     if (s.row >= s.end || count <= 0) return;
     float scale[8], middle[8], beta[8];
     const float *affine = a.affine + (int64_t)s.segment * 2 * a.cols + c;
-    for (int e = 0; e < 8; e++) {
-        bool inside = e < count;
-        scale[e] = inside ? affine[e] : 0.0f;
-        middle[e] = inside ? affine[a.cols + e] : 0.0f;
-        beta[e] = inside ? to_float(a.beta[c + e]) : 0.0f;
-    }
+    take_floats(scale, affine, count, a.whole);
+    take_floats(middle, affine + a.cols, count, a.whole);
+    take_floats(beta, a.beta + c, count, a.whole);
 #pragma unroll 4
     for (int64_t r = s.row + threadIdx.x / 32; r < s.end; r += WARPS) {
         Eight<T> x;
@@ -183,7 +188,7 @@ template <typename T> static bool segment_norm(Device *dev, const SegmentNormArg
     n.slices = slices_of(a->segments, NORM_ROWS);
     n.cols = (int)a->x.cols;
     n.act = a->act, n.eps = a->eps;
-    n.whole = rows_whole(a->x) && rows_whole(a->y);
+    n.whole = rows_whole(a->x) && rows_whole(a->y) && (uintptr_t)a->beta.data % 16 == 0;
     dim3 grid = slice_grid(a->segments, NORM_ROWS, a->x.cols);
     dim3 affine((unsigned)a->segments.count, (unsigned)((n.cols + 31) / 32));
     return LAUNCH(dev, err, (segment_moments<T>), grid, dim3(THREADS), 2 * WARPS * LANE_ROOM * sizeof(float), n) &&
@@ -206,7 +211,7 @@ template <typename T> struct WaveNorm {
 
 template <typename T> __global__ void __launch_bounds__(THREADS) wave_moments(WaveNorm<T> a) {
     float *partial = (float *)shared_memory();
-    Slice s = slice_of(a.segments, a.slices, WAVE_ROWS);
+    Slice s = slice_of(a.segments, a.slices, WAVE_ROWS, blockIdx.x);
     if (s.row >= s.end) return;
     float x[WAVE_EACH], sum = 0.0f, square = 0.0f;
 #pragma unroll
@@ -227,7 +232,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_moments(Wa
 /* Each block adds its segment's slices up anew: a few dozen numbers. */
 template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(WaveNorm<T> a) {
     float *partial = (float *)shared_memory();
-    Slice s = slice_of(a.segments, a.slices, WAVE_ROWS);
+    Slice s = slice_of(a.segments, a.slices, WAVE_ROWS, blockIdx.x);
     if (s.row >= s.end) return;
     int64_t rows = a.segments[s.segment + 1] - a.segments[s.segment];
     const float *moments = a.moments + (int64_t)s.segment * a.slices * 2;
@@ -305,7 +310,7 @@ template <typename T> __global__ void __launch_bounds__(32 * MEAN_WARPS) segment
 
 /* y of a segment's rows: its x over their number. */
 template <typename T> __global__ void __launch_bounds__(THREADS) segment_spread(SegmentMean<T> a) {
-    Slice s = slice_of(a.segments, a.slices, SPREAD_ROWS);
+    Slice s = slice_of(a.segments, a.slices, SPREAD_ROWS, blockIdx.x);
     int c = (int)blockIdx.y * COLUMNS + (int)threadIdx.x % 32 * 8, count = a.cols - c;
     if (s.row >= s.end || count <= 0) return;
     float share = 1.0f / (float)(a.segments[s.segment + 1] - a.segments[s.segment]), v[8];
