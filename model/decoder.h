@@ -39,8 +39,13 @@ typedef struct Decoder Decoder;
 
 Decoder *decoder_open(Device *dev, const char *folder, Error *err);
 
-/* With drawn weights: the folder needs no more than config.json. */
-Decoder *decoder_open_drawn(Device *dev, const char *folder, uint64_t seed, Error *err);
+typedef struct DecoderOptions {
+    bool drawn; /* weights, from `seed`: the folder needs no more than config.json */
+    uint64_t seed;
+    LoraConfig lora; /* leave room for such LoRA beside the weights; what finds none is slower, not wrong */
+} DecoderOptions;
+
+Decoder *decoder_open_as(Device *dev, const char *folder, const DecoderOptions *options, Error *err);
 void decoder_close(Decoder *decoder);
 const DecoderConfig *decoder_config(const Decoder *decoder);
 

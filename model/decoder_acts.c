@@ -25,13 +25,27 @@ static Tensor take(const Layout *to, const char *name, int layer, DType dtype, i
     return tensor_of(arena_take(to->arena, label, dtype, rows, cols), dtype, rows, cols);
 }
 
+/* With a tail (ops.h) for whichever of the groups first, or first and second, wants the longest. */
+static Tensor take_tailed(const Layout *to, const char *name, int layer, int64_t rows, int64_t cols, int first,
+                          int second) {
+    int64_t tail = 0;
+    for (int l = 0; l < to->decoder->config.layers; l++) {
+        int64_t one = group_tail(to->decoder, l, first), two = group_tail(to->decoder, l, second);
+        if (one > tail) tail = one;
+        if (two > tail) tail = two;
+    }
+    Tensor whole = take(to, name, layer, device_dtype(to->decoder->dev), rows, cols + tail);
+    whole.cols = cols;
+    return whole;
+}
+
 static void take_attention(const Layout *to, LayerActs *acts, int l, const DecoderLimits *limits) {
     const DecoderConfig *c = &to->decoder->config;
     DType dtype = device_dtype(to->decoder->dev);
     int64_t n = limits->tokens;
     acts->x = take(to, "x", l, dtype, n, c->hidden);
     acts->qkv = take(to, "qkv", l, dtype, n, to->decoder->qkv_width);
-    acts->att = take(to, "attention", l, dtype, n, to->decoder->q_width);
+    acts->att = take_tailed(to, "attention", l, n, to->decoder->q_width, PROJ_O, PROJ_O);
     if (!limits->training) return;
     acts->lse = take(to, "lse", l, DTYPE_F32, n, c->heads);
     acts->x_rstd = take(to, "x_rstd", l, DTYPE_F32, n, 1);
@@ -45,7 +59,7 @@ static void take_mlp(const Layout *to, LayerActs *acts, int l, const DecoderLimi
     DType dtype = device_dtype(to->decoder->dev);
     bool last = layer_last(to->decoder, l) && limits->training;
     int64_t n = last ? limits->responses : limits->tokens;
-    acts->gate_up = take(to, "gate_up", l, dtype, n, 2 * (int64_t)c->ffn);
+    acts->gate_up = take_tailed(to, "gate_up", l, n, 2 * (int64_t)c->ffn, PROJ_GATE, PROJ_GATE);
     acts->mid = acts->x; /* without backward the residual stream is updated in place */
     if (!limits->training) return;
     acts->mid = take(to, "mid", l, dtype, n, c->hidden);
@@ -82,11 +96,11 @@ static void take_shared(const Layout *to, Acts *acts, const DecoderLimits *limit
     const DecoderConfig *c = &to->decoder->config;
     DType dtype = device_dtype(to->decoder->dev);
     int64_t n = limits->tokens, r = limits->responses, q = to->decoder->q_width, d = c->hidden;
-    acts->normed = take(to, "normed", -1, dtype, n, d);
+    acts->normed = take_tailed(to, "normed", -1, n, d, PROJ_Q, PROJ_GATE);
     acts->out = take(to, "out", -1, dtype, n, d);
-    acts->prod = take(to, "product", -1, dtype, n, c->ffn);
+    acts->prod = take_tailed(to, "product", -1, n, c->ffn, PROJ_DOWN, PROJ_DOWN);
     if (c->qk_norm) acts->rotated = take(to, "rotated", -1, dtype, n, to->decoder->qkv_width);
-    acts->last_att = take(to, "last_attention", -1, dtype, r, q);
+    acts->last_att = take_tailed(to, "last_attention", -1, r, q, PROJ_O, PROJ_O);
     acts->last_x = take(to, "last_x", -1, dtype, r, d);
     acts->final_sum = take(to, "final_sum", -1, dtype, r, d);
     acts->final_rstd = take(to, "final_rstd", -1, DTYPE_F32, r, 1);
@@ -96,13 +110,13 @@ static void take_shared(const Layout *to, Acts *acts, const DecoderLimits *limit
     acts->row_loss = take(to, "row_loss", -1, DTYPE_F32, 1, r);
     if (!limits->training) return;
     acts->dfinal = take(to, "d_final", -1, dtype, r, d);
-    acts->dlast = take(to, "d_last", -1, dtype, r, d);
+    acts->dlast = take_tailed(to, "d_last", -1, r, d, PROJ_O, PROJ_DOWN);
     acts->dlast_att = take(to, "d_last_attention", -1, dtype, r, q);
-    acts->dx = take(to, "d_x", -1, dtype, n, d);
+    acts->dx = take_tailed(to, "d_x", -1, n, d, PROJ_O, PROJ_DOWN);
     acts->datt = take(to, "d_attention", -1, dtype, n, q);
     acts->dnormed = take(to, "d_normed", -1, dtype, n, d);
     acts->dprod = take(to, "d_product", -1, dtype, n, c->ffn);
-    acts->dqkv = take(to, "d_qkv", -1, dtype, n, to->decoder->qkv_width);
+    acts->dqkv = take_tailed(to, "d_qkv", -1, n, to->decoder->qkv_width, PROJ_Q, PROJ_Q);
 }
 
 static void split_tables(Acts *acts, const DecoderLimits *limits) {

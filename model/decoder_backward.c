@@ -8,6 +8,7 @@ static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, i
                          Tensor dy, Tensor dx, Error *err) {
     LinearBackwardArgs args = {.x = x,
                                .weight = group_weight(&decoder->layers[layer], first),
+                               .tail = group_tail(decoder, layer, first),
                                .low = group_low(decoder, acts, layer, first, dy.rows),
                                .dy = dy,
                                .dx = dx};

@@ -31,6 +31,12 @@ int group_rank(const Decoder *decoder, int layer, int first) {
     return rank;
 }
 
+/* What its linear layer uses of the room beside weights; its inputs, and their gradients, have as much. */
+int64_t group_tail(const Decoder *decoder, int layer, int first) {
+    int64_t tail = linear_tail(decoder->dev, group_rank(decoder, layer, first));
+    return tail <= decoder->room[first] ? tail : 0;
+}
+
 Tensor group_weight(const LayerWeights *w, int first) {
     return first == PROJ_Q ? w->qkv : first == PROJ_O ? w->o : first == PROJ_GATE ? w->gate_up : w->down;
 }
@@ -78,6 +84,7 @@ static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int la
     LinearArgs args = {.x = x,
                        .weight = group_weight(&decoder->layers[layer], first),
                        .bias = group_bias(&decoder->layers[layer], first),
+                       .tail = group_tail(decoder, layer, first),
                        .y = y,
                        .low = group_low(decoder, acts, layer, first, x.rows)};
     group_loras(decoder, acts, pass, layer, first, args.lora);

@@ -75,6 +75,7 @@ struct Decoder {
     LayerWeights *layers;
     Tensor rope; /* [positions, head_dim] F32 */
     LoraPlan lora;
+    int64_t room[PROJECTIONS]; /* beside each group's weights: a tail (ops.h) of at most so many elements */
     Params *params; /* null: no LoRA */
     uint64_t seed;
     bool planning; /* ops are not run: the scratch that they want is noted */
@@ -108,6 +109,7 @@ bool layer_last(const Decoder *decoder, int layer);
 Tensor projection_part(const Decoder *decoder, Tensor whole, int projection); /* its columns of a fused output */
 int group_size(int first);
 int group_rank(const Decoder *decoder, int layer, int first); /* the sum of its ranks; 0: no LoRA */
+int64_t group_tail(const Decoder *decoder, int layer, int first);
 Tensor group_weight(const LayerWeights *w, int first);
 void group_loras(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first,
                  Lora lora[LINEAR_PARTS]);

@@ -29,16 +29,46 @@ static void to_dtype(DType dtype, float *values, size_t count) {
     }
 }
 
-static bool upload(Loader *loader, const StoredTensor *stored, Tensor to) {
+/* `count` stored values to memory without gaps. */
+static bool upload_values(Loader *loader, DType stored, const char *from, DType dtype, char *to, size_t count) {
     Device *dev = loader->decoder->dev;
-    if (stored->dtype == to.dtype) return device_upload(dev, to.data, stored->data, stored->bytes, loader->err);
-    size_t count = stored->bytes / dtype_size(stored->dtype);
+    if (stored == dtype) return device_upload(dev, to, from, count * dtype_size(dtype), loader->err);
     for (size_t at = 0; at < count; at += STAGING) {
         size_t some = count - at < STAGING ? count - at : STAGING;
-        floats_from(stored->dtype, (const char *)stored->data + at * dtype_size(stored->dtype), loader->staging, some);
-        to_dtype(to.dtype, loader->staging, some);
-        char *place = (char *)to.data + at * dtype_size(to.dtype);
-        if (!device_upload(dev, place, loader->staging, some * dtype_size(to.dtype), loader->err)) return false;
+        floats_from(stored, from + at * dtype_size(stored), loader->staging, some);
+        to_dtype(dtype, loader->staging, some);
+        if (!device_upload(dev, to + at * dtype_size(dtype), loader->staging, some * dtype_size(dtype), loader->err))
+            return false;
+    }
+    return true;
+}
+
+/* `rows` stored rows to rows with gaps, which are zeroed, by way of an image of both in half of the staging. */
+static bool upload_image(Loader *loader, DType stored, const char *from, Tensor to) {
+    float *values = loader->staging;
+    char *image = (char *)(loader->staging + STAGING / 2);
+    size_t cols = (size_t)to.cols, size = dtype_size(to.dtype), row = (size_t)to.ld * size;
+    memset(image, 0, (size_t)to.rows * row);
+    for (int64_t r = 0; r < to.rows; r++) {
+        floats_from(stored, from + (size_t)r * cols * dtype_size(stored), values, cols);
+        to_dtype(to.dtype, values, cols);
+        memcpy(image + (size_t)r * row, values, cols * size);
+    }
+    return device_upload(loader->decoder->dev, to.data, image, (size_t)to.rows * row, loader->err);
+}
+
+static bool upload(Loader *loader, const StoredTensor *stored, Tensor to) {
+    size_t stored_row = (size_t)to.cols * dtype_size(stored->dtype);
+    int64_t each = STAGING / 2 / to.ld; /* rows at a time */
+    const char *from = stored->data;
+    if (to.ld == to.cols)
+        return upload_values(loader, stored->dtype, from, to.dtype, to.data, stored->bytes / dtype_size(stored->dtype));
+    for (int64_t r = 0; r < to.rows; r += each ? each : 1) {
+        Tensor some = tensor_rows(to, r, to.rows - r < each ? to.rows - r : each ? each : 1);
+        const char *rows = from + (size_t)r * stored_row;
+        if (!(each ? upload_image(loader, stored->dtype, rows, some)
+                   : upload_values(loader, stored->dtype, rows, to.dtype, some.data, (size_t)to.cols)))
+            return false;
     }
     return true;
 }
@@ -46,6 +76,14 @@ static bool upload(Loader *loader, const StoredTensor *stored, Tensor to) {
 static Tensor take(Loader *loader, const char *name, int64_t rows, int64_t cols) {
     DType dtype = device_dtype(loader->decoder->dev);
     return tensor_of(arena_take(&loader->arena, name, dtype, rows, cols), dtype, rows, cols);
+}
+
+/* A group's weights, with room for its LoRA. */
+static Tensor take_group(Loader *loader, const char *name, int group, int64_t rows, int64_t cols) {
+    int64_t room = loader->decoder->room[group];
+    Tensor whole = take(loader, name, rows + room, cols + room);
+    whole.rows = rows, whole.cols = cols;
+    return whole;
 }
 
 /* Rows first .. first + rows - 1 of `whole` from the tensor of this name; `dims` 1 for vectors [cols]. */
@@ -105,7 +143,7 @@ static bool place_attention(Loader *loader, LayerWeights *w, int layer) {
     const Part parts[] = {{"self_attn.q_proj", decoder->q_width},
                           {"self_attn.k_proj", decoder->kv_width},
                           {"self_attn.v_proj", decoder->kv_width}};
-    w->qkv = take(loader, "qkv", decoder->qkv_width, c->hidden);
+    w->qkv = take_group(loader, "qkv", PROJ_Q, decoder->qkv_width, c->hidden);
     if (!fill_parts(loader, w->qkv, layer, parts, 3, false)) return false;
     if (c->qkv_bias) {
         w->qkv_bias = take(loader, "qkv bias", 1, decoder->qkv_width);
@@ -114,16 +152,18 @@ static bool place_attention(Loader *loader, LayerWeights *w, int layer) {
     if (c->qk_norm && (!place_layer_tensor(loader, &w->q_norm, layer, "self_attn.q_norm.weight", 1, 1, c->head_dim) ||
                        !place_layer_tensor(loader, &w->k_norm, layer, "self_attn.k_norm.weight", 1, 1, c->head_dim)))
         return false;
-    return place_layer_tensor(loader, &w->o, layer, "self_attn.o_proj.weight", 2, c->hidden, decoder->q_width) &&
+    const Part o = {"self_attn.o_proj", c->hidden};
+    w->o = take_group(loader, "o", PROJ_O, c->hidden, decoder->q_width);
+    return fill_parts(loader, w->o, layer, &o, 1, false) &&
            (!c->o_bias || place_layer_tensor(loader, &w->o_bias, layer, "self_attn.o_proj.bias", 1, 1, c->hidden));
 }
 
 static bool place_mlp(Loader *loader, LayerWeights *w, int layer) {
     const DecoderConfig *c = &loader->decoder->config;
-    const Part parts[] = {{"mlp.gate_proj", c->ffn}, {"mlp.up_proj", c->ffn}};
-    w->gate_up = take(loader, "gate_up", 2 * (int64_t)c->ffn, c->hidden);
-    if (!fill_parts(loader, w->gate_up, layer, parts, 2, false) ||
-        !place_layer_tensor(loader, &w->down, layer, "mlp.down_proj.weight", 2, c->hidden, c->ffn))
+    const Part parts[] = {{"mlp.gate_proj", c->ffn}, {"mlp.up_proj", c->ffn}}, down = {"mlp.down_proj", c->hidden};
+    w->gate_up = take_group(loader, "gate_up", PROJ_GATE, 2 * (int64_t)c->ffn, c->hidden);
+    w->down = take_group(loader, "down", PROJ_DOWN, c->hidden, c->ffn);
+    if (!fill_parts(loader, w->gate_up, layer, parts, 2, false) || !fill_parts(loader, w->down, layer, &down, 1, false))
         return false;
     if (!c->mlp_bias) return true;
     w->gate_up_bias = take(loader, "gate_up bias", 1, 2 * (int64_t)c->ffn);
@@ -169,7 +209,17 @@ static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
     return ok;
 }
 
-static Decoder *open_folder(Device *dev, const char *folder, bool drawn, uint64_t seed, Error *err) {
+/* Room for the LoRA to be declared, all of a group's. */
+static void make_room(Decoder *decoder, const LoraConfig *lora) {
+    static const int groups[] = {PROJ_Q, PROJ_O, PROJ_GATE, PROJ_DOWN};
+    for (int g = 0; g < 4; g++) {
+        int pairs = 0;
+        for (int p = groups[g]; p < groups[g] + group_size(groups[g]); p++) pairs += (lora->targets >> p & 1) != 0;
+        if (lora->rank > 0) decoder->room[groups[g]] = linear_tail(decoder->dev, (int64_t)lora->rank * pairs);
+    }
+}
+
+Decoder *decoder_open_as(Device *dev, const char *folder, const DecoderOptions *options, Error *err) {
     Decoder *decoder = memory_new(1, sizeof *decoder, err);
     if (!decoder) return NULL;
     decoder->dev = dev;
@@ -180,15 +230,14 @@ static Decoder *open_folder(Device *dev, const char *folder, bool drawn, uint64_
     decoder->kv_width = (int64_t)c->kv_heads * c->head_dim;
     decoder->qkv_width = decoder->q_width + 2 * decoder->kv_width;
     if (ok) decoder->layers = memory_new((size_t)c->layers, sizeof *decoder->layers, err);
-    if (ok && decoder->folder && decoder->layers && load(decoder, drawn, seed, err)) return decoder;
+    make_room(decoder, &options->lora);
+    if (ok && decoder->folder && decoder->layers && load(decoder, options->drawn, options->seed, err)) return decoder;
     decoder_close(decoder);
     return NULL;
 }
 
-Decoder *decoder_open(Device *dev, const char *folder, Error *err) { return open_folder(dev, folder, false, 0, err); }
-
-Decoder *decoder_open_drawn(Device *dev, const char *folder, uint64_t seed, Error *err) {
-    return open_folder(dev, folder, true, seed, err);
+Decoder *decoder_open(Device *dev, const char *folder, Error *err) {
+    return decoder_open_as(dev, folder, &(DecoderOptions){0}, err);
 }
 
 void decoder_close(Decoder *decoder) {

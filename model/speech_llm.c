@@ -22,8 +22,8 @@ static bool open_encoder(SpeechLlm *model, const char *folder, Error *err) {
 }
 
 static bool open_parts(SpeechLlm *model, const SpeechLlmConfig *config, Error *err) {
-    model->decoder = config->drawn ? decoder_open_drawn(model->dev, config->llm, config->seed, err)
-                                   : decoder_open(model->dev, config->llm, err);
+    DecoderOptions options = {.drawn = config->drawn, .seed = config->seed, .lora = config->lora};
+    model->decoder = decoder_open_as(model->dev, config->llm, &options, err);
     return model->decoder && (!config->encoder || open_encoder(model, config->encoder, err)) &&
            decoder_lora_declare(model->decoder, &config->lora, config->seed, &model->params, err) &&
            params_commit(&model->params, model->dev, err) &&

@@ -151,7 +151,8 @@ static void test_large(void **state) {
     (void)state;
     char *report;
     Figures h100 = estimate_of(PLAN, "configs/machines/h100.yaml", NULL, &report);
-    assert_true(fabs(h100.llm - 15.23e9 / 1073741824) < 0.02); /* 7.62 billion weights */
+    double weights = 15.23e9 / 1073741824; /* 7.62 billion, and room for LoRA beside them */
+    assert_true(h100.llm > weights && h100.llm < weights + 0.15);
     assert_non_null(strstr(report, ": fits"));
     assert_true(h100.used > 40 && h100.used < 79.2);
     /* 26.4 GFLOP a token at 7B and 39 GFLOP a second of audio, by hand, at 0.93 of 798 TFLOP/s. */
