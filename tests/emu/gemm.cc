@@ -1,10 +1,10 @@
-/* What cuBLASLt does on a GPU, for the emulator: products in fp32 by oneDNN, of bf16 or fp32, enqueued like a
- * kernel. */
-#include <oneapi/dnnl/dnnl.h>
+/* What cuBLASLt does on a GPU, for the emulator: products in fp32 as the CPU device makes them, of bf16 or fp32,
+ * enqueued like a kernel. */
 #include <stdlib.h>
 
 extern "C" {
 #include "base/memory.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cuda/cuda.h"
 }
 
@@ -58,9 +58,13 @@ static void multiply(void *state) {
     float *bias = g->bias ? widened(g->bias, g->c_dtype, 1, g->n, g->n) : NULL;
     if (!a || !b || !c || (g->bias && !bias)) abort();
     for (int64_t i = 0; i < g->m * g->n; i++) c[i] = g->beta * c[i] + (bias ? bias[i % g->n] : 0.0f);
-    if (dnnl_sgemm(g->transpose_a ? 'T' : 'N', g->transpose_b ? 'T' : 'N', g->m, g->n, g->k, g->alpha, a,
-                   g->transpose_a ? g->m : g->k, b, g->transpose_b ? g->k : g->n, 1.0f, c, g->n) != dnnl_success)
-        abort();
+    Gemm product = {};
+    product.transpose_a = g->transpose_a, product.transpose_b = g->transpose_b;
+    product.m = g->m, product.n = g->n, product.k = g->k;
+    product.alpha = g->alpha, product.beta = 1.0f;
+    product.a = a, product.b = b, product.c = c;
+    product.lda = g->transpose_a ? g->m : g->k, product.ldb = g->transpose_b ? g->k : g->n, product.ldc = g->n;
+    if (!gemm(&product, NULL)) abort();
     finish(g, c);
     free(a), free(b), free(c), free(bias);
 }
