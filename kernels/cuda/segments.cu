@@ -148,7 +148,7 @@ static __device__ __forceinline__ void take_floats(float v[8], const T *from, in
 /* In the opposite order to segment_moments: what that read last may still be in the cache. */
 template <typename T> __global__ void __launch_bounds__(THREADS) segment_apply(SegmentNorm<T> a) {
     Slice s = slice_of(a.segments, a.slices, NORM_ROWS, gridDim.x - 1 - blockIdx.x);
-    int c = (int)blockIdx.y * COLUMNS + (int)threadIdx.x % 32 * 8, count = a.cols - c;
+    int c = (int)(gridDim.y - 1 - blockIdx.y) * COLUMNS + (int)threadIdx.x % 32 * 8, count = a.cols - c;
     if (s.row >= s.end || count <= 0) return;
     float scale[8], middle[8], beta[8];
     const float *affine = a.affine + (int64_t)s.segment * 2 * a.cols + c;
