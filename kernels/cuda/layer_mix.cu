@@ -48,7 +48,7 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) mix_
 /* partial[i, block]: the block's part of Σ dy·state[i]. */
 template <typename T, int WIDTH>
 __global__ void __launch_bounds__(THREADS) mix_dots_kernel(const Mix m, float *partial) {
-    float *warp_part = (float *)shared_memory(); /* [count, WARPS] */
+    float *warp_part = (float *)shared_memory(); /* [WARPS, count] */
     int64_t first = (int64_t)blockIdx.x * (KEPT * THREADS) + threadIdx.x, items = m.rows * m.vectors;
     float dy[KEPT][WIDTH];
     Place place[KEPT];
@@ -73,12 +73,12 @@ __global__ void __launch_bounds__(THREADS) mix_dots_kernel(const Mix m, float *p
             for (int e = 0; e < WIDTH; e++) sum += dy[k][e] * v[e];
         }
         sum = warp_sum(sum);
-        if (threadIdx.x % 32 == 0) warp_part[i * WARPS + (int)threadIdx.x / 32] = sum;
+        if (threadIdx.x % 32 == 0) warp_part[(int)threadIdx.x / 32 * m.count + i] = sum;
     }
     __syncthreads();
     for (int i = (int)threadIdx.x; i < m.count; i += THREADS) {
         float sum = 0.0f;
-        for (int w = 0; w < WARPS; w++) sum += warp_part[i * WARPS + w];
+        for (int w = 0; w < WARPS; w++) sum += warp_part[w * m.count + i];
         partial[(int64_t)i * gridDim.x + blockIdx.x] = sum;
     }
 }

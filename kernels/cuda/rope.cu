@@ -67,7 +67,7 @@ template <typename T, int WIDTH> static bool turn(Device *dev, Error *err, Rope 
     r.parts = r.half / WIDTH;
     int64_t threads = r.rows * r.parts;
     r.groups = 1;
-    while (r.groups < r.heads && threads * r.groups < ENOUGH_THREADS) r.groups++;
+    while (r.groups * TOGETHER < r.heads && threads * r.groups < ENOUGH_THREADS) r.groups++;
     return launch(dev, err, "rope", rope_kernel<T, WIDTH>, blocks_for(threads * r.groups, THREADS), dim3(THREADS), 0,
                   r);
 }

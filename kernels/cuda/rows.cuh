@@ -7,8 +7,9 @@
 
 /* Four elements at an address that their size divides. */
 static __device__ __forceinline__ void load4(float v[4], const bf16 *from) {
-    uint2 raw = *(const uint2 *)from;
-    v[0] = bf16_low(raw.x), v[1] = bf16_high(raw.x), v[2] = bf16_low(raw.y), v[3] = bf16_high(raw.y);
+    uint64_t raw = *(const uint64_t *)from;
+    uint32_t first = (uint32_t)raw, second = (uint32_t)(raw >> 32);
+    v[0] = bf16_low(first), v[1] = bf16_high(first), v[2] = bf16_low(second), v[3] = bf16_high(second);
 }
 
 static __device__ __forceinline__ void load4(float v[4], const float *from) {
@@ -17,7 +18,7 @@ static __device__ __forceinline__ void load4(float v[4], const float *from) {
 }
 
 static __device__ __forceinline__ void store4(bf16 *to, const float v[4]) {
-    *(uint2 *)to = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+    *(uint64_t *)to = (uint64_t)pack_bf16(v[2], v[3]) << 32 | pack_bf16(v[0], v[1]);
 }
 
 static __device__ __forceinline__ void store4(float *to, const float v[4]) {

@@ -1,5 +1,6 @@
 /* Stacking frames to rows, and back. A block takes one stacked row: it finds the row's segment once and then
  * moves its k frames. */
+#include "kernels/cuda/eight.cuh"
 #include "kernels/cuda/rows.cuh"
 
 enum { THREADS = 256, EACH = 2 };
@@ -18,20 +19,13 @@ struct Frames {
     int count;
 };
 
-/* By one thread for its block. */
 static __device__ Frames frames_of(const Stack &s, int row) {
-    int low = 0, high = s.segments - 1; /* the segment is the last that begins at or before the row */
-    while (low < high) {
-        int middle = (low + high + 1) / 2;
-        if (s.rows[middle] <= row)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    int64_t first = s.frames[low] + (int64_t)(row - s.rows[low]) * s.k;
-    return Frames{first, (int)min((int64_t)s.k, s.frames[low + 1] - first)};
+    int segment = segment_of(s.rows, s.segments, row);
+    int64_t first = s.frames[segment] + (int64_t)(row - s.rows[segment]) * s.k;
+    return Frames{first, (int)min((int64_t)s.k, s.frames[segment + 1] - first)};
 }
 
+/* By one thread for its block. */
 static __device__ __forceinline__ Frames block_frames(const Stack &s) {
     Frames *shared = (Frames *)shared_memory();
     if (threadIdx.x == 0) *shared = frames_of(s, (int)blockIdx.x);

@@ -7,10 +7,10 @@ typedef struct Shape {
 } Shape;
 
 /* Dense and aligned, dense with a tail, rows apart, rows that begin anywhere, nothing at all. */
-static const Shape SHAPES[] = {{1, 1, 0, 0, false},   {3, 17, 2, 0, true},  {9, 64, 0, 0, false}, {1, 1003, 0, 0, true},
-                               {0, 8, 0, 0, false},   {5, 0, 8, 0, false},  {7, 40, 8, 0, true},  {7, 44, 4, 0, false},
-                               {6, 333, 3, 0, false}, {6, 333, 0, 0, true}, {4, 136, 0, 1, true}, {4, 136, 8, 4, false},
-                               {40, 1000, 24, 0, true}};
+static const Shape SHAPES[] = {
+    {1, 1, 0, 0, false},  {3, 17, 2, 0, true},   {9, 64, 0, 0, false},   {1, 1003, 0, 0, true}, {0, 8, 0, 0, false},
+    {5, 0, 8, 0, false},  {7, 40, 8, 0, true},   {7, 44, 4, 0, false},   {6, 333, 3, 0, false}, {6, 333, 0, 0, true},
+    {4, 136, 0, 1, true}, {4, 136, 8, 4, false}, {40, 1000, 24, 0, true}};
 
 enum { SHAPE_COUNT = sizeof SHAPES / sizeof *SHAPES };
 
@@ -103,8 +103,7 @@ static void activation_shape(Twin *t, const Shape *s) {
         TWIN_RUN(t, activation, a);
         expect_rounded(t, "y", y);
         Pair z = of_shape(t, s, 6.0f), dy = of_shape(t, s, 1.0f), dx = output(t, s, dy);
-        TWIN_ARGS(ActivationBackwardArgs, b,
-                  {.x = z.on[on], .dy = dy.on[on], .dx = dx.on[on], .act = (Activation)act});
+        TWIN_ARGS(ActivationBackwardArgs, b, {.x = z.on[on], .dy = dy.on[on], .dx = dx.on[on], .act = (Activation)act});
         TWIN_RUN(t, activation_backward, b);
         expect_rounded(t, "dx", dx);
     }
@@ -173,12 +172,8 @@ static Table positions(Twin *t, int64_t rows) {
 }
 
 static Dropout key_of(float p, const int32_t *sample, const int32_t *position) {
-    return (Dropout){.p = p,
-                     .seed = 0x123456789abcdefull,
-                     .step = 3,
-                     .place = PLACE_LORA,
-                     .sample = sample,
-                     .position = position};
+    return (Dropout){
+        .p = p, .seed = 0x123456789abcdefull, .step = 3, .place = PLACE_LORA, .sample = sample, .position = position};
 }
 
 /* What is dropped is dropped on both devices. */
@@ -198,9 +193,7 @@ static void dropout_shape(Twin *t, const Shape *s) {
         for (int e = 0; e < s->n * s->d; e++) ones[e] = 1.0f + (float)(e % 64) / 64.0f;
         pair_set(t, x, ones);
         TWIN_ARGS(DropoutArgs, a,
-                  {.x = x.on[on],
-                   .y = y.on[on],
-                   .dropout = key_of(chances[i], sample.on[on], position.on[on])});
+                  {.x = x.on[on], .y = y.on[on], .dropout = key_of(chances[i], sample.on[on], position.on[on])});
         TWIN_RUN(t, dropout, a);
         expect_rounded(t, "y", y);
         expect_same_mask(t, y);
@@ -243,9 +236,9 @@ typedef struct RopeCase {
     int n, heads, dim, pad, table_pad, shift;
 } RopeCase;
 
-static const RopeCase ROPES[] = {{1, 1, 2, 0, 0, 0},    {50, 9, 64, 0, 0, 0}, {17, 3, 40, 5, 0, 0}, {17, 3, 16, 8, 4, 0},
-                                 {3, 28, 128, 0, 0, 0}, {0, 2, 16, 0, 0, 0},  {5, 4, 64, 0, 1, 0},  {5, 4, 64, 0, 0, 2},
-                                 {300, 2, 32, 0, 0, 0}};
+static const RopeCase ROPES[] = {{1, 1, 2, 0, 0, 0},   {50, 9, 64, 0, 0, 0},  {17, 3, 40, 5, 0, 0},
+                                 {17, 3, 16, 8, 4, 0}, {3, 28, 128, 0, 0, 0}, {0, 2, 16, 0, 0, 0},
+                                 {5, 4, 64, 0, 1, 0},  {5, 4, 64, 0, 0, 2},   {300, 2, 32, 0, 0, 0}};
 
 static void rope_case(const RopeCase *p, DType dtype) {
     Twin t;
@@ -285,8 +278,7 @@ static void test_rope_view(void **state) {
     twin_open(&t, DTYPE_BF16, 14);
     Pair all = pair(&t, 21, 6 * 32, 0), x = pair_cols(all, 32, 3 * 32), angles = rope_table(&t, 32, 0);
     Table position = random_table(&t, 21, POSITIONS);
-    TWIN_ARGS(RopeArgs, a,
-              {.x = x.on[on], .position = position.on[on], .table = angles.on[on], .heads = 3, .dim = 32});
+    TWIN_ARGS(RopeArgs, a, {.x = x.on[on], .position = position.on[on], .table = angles.on[on], .heads = 3, .dim = 32});
     TWIN_RUN(&t, rope, a);
     expect_rounded(&t, "the buffer", all);
     twin_close(&t);
@@ -300,8 +292,7 @@ static void test_rope_past_table(void **state) {
     twin_open(&t, DTYPE_BF16, 15);
     Pair x = pair(&t, 4, 2 * 32, 0), angles = rope_table(&t, 32, 0);
     Table position = table(&t, past, 4);
-    TWIN_ARGS(RopeArgs, a,
-              {.x = x.on[on], .position = position.on[on], .table = angles.on[on], .heads = 2, .dim = 32});
+    TWIN_ARGS(RopeArgs, a, {.x = x.on[on], .position = position.on[on], .table = angles.on[on], .heads = 2, .dim = 32});
     TWIN_PASS(&t, rope, a);
     twin_fetch(&t);
     for (int64_t r = 0; r < 4; r++)
@@ -311,9 +302,9 @@ static void test_rope_past_table(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_swiglu),    cmocka_unit_test(test_swiglu_halves),   cmocka_unit_test(test_activation),
-        cmocka_unit_test(test_add),       cmocka_unit_test(test_convert),         cmocka_unit_test(test_random),
-        cmocka_unit_test(test_rope),      cmocka_unit_test(test_rope_view),       cmocka_unit_test(test_rope_past_table),
+        cmocka_unit_test(test_swiglu), cmocka_unit_test(test_swiglu_halves), cmocka_unit_test(test_activation),
+        cmocka_unit_test(test_add),    cmocka_unit_test(test_convert),       cmocka_unit_test(test_random),
+        cmocka_unit_test(test_rope),   cmocka_unit_test(test_rope_view),     cmocka_unit_test(test_rope_past_table),
     };
     return cmocka_run_group_tests_name("cuda elementwise", tests, NULL, NULL);
 }

@@ -9,14 +9,12 @@ typedef struct Logits {
 
 /* Rows that a block keeps in registers, in shared memory, too, and those that are too long for both; rows that are no
  * vectors; exponentials that over- and underflow unless the maximum goes. */
-static const Logits LOGITS[] = {{1, 1, 0, 0, 1.0f, true},        {5, 17, 2, 0, 10.0f, true},
-                                {7, 264, 8, 0, 10.0f, true},     {3, 104, 0, 0, 500.0f, true},
-                                {9, 4104, 0, 0, 30.0f, true},    {9, 4104, 0, 0, 1.0f, false},
-                                {3, 4099, 5, 0, 30.0f, true},    {2, 41000, 0, 0, 10.0f, true},
-                                {2, 40960, 8, 0, 10.0f, false},  {1, 90112, 0, 0, 10.0f, true},
-                                {1, 151936, 0, 0, 10.0f, true},  {1, 180008, 0, 0, 10.0f, true},
-                                {1, 180008, 0, 0, 10.0f, false}, {4, 512, 0, 3, 10.0f, true},
-                                {0, 16, 0, 0, 1.0f, true}};
+static const Logits LOGITS[] = {
+    {1, 1, 0, 0, 1.0f, true},        {5, 17, 2, 0, 10.0f, true},     {7, 264, 8, 0, 10.0f, true},
+    {3, 104, 0, 0, 500.0f, true},    {9, 4104, 0, 0, 30.0f, true},   {9, 4104, 0, 0, 1.0f, false},
+    {3, 4099, 5, 0, 30.0f, true},    {2, 41000, 0, 0, 10.0f, true},  {2, 40960, 8, 0, 10.0f, false},
+    {1, 90112, 0, 0, 10.0f, true},   {1, 151936, 0, 0, 10.0f, true}, {1, 180008, 0, 0, 10.0f, true},
+    {1, 180008, 0, 0, 10.0f, false}, {4, 512, 0, 3, 10.0f, true},    {0, 16, 0, 0, 1.0f, true}};
 
 static void cross_entropy_case(const Logits *p, DType dtype) {
     Twin t;
@@ -190,8 +188,7 @@ static void test_adamw_skips(void **state) {
         ADAMW_ARGS(a, o, segments, 1, true, 1.0 * i);
         a[GPU].step = a[CPU].step = 1;
         TWIN_RUN(&t, adamw, a);
-        for (int b = 0; b < t.blocks; b++)
-            assert_memory_equal(t.block[b].before, t.block[b].after, t.block[b].bytes);
+        for (int b = 0; b < t.blocks; b++) assert_memory_equal(t.block[b].before, t.block[b].after, t.block[b].bytes);
         expect_optimizer(&t, &o);
         twin_close(&t);
     }

@@ -25,7 +25,7 @@ typedef struct Rows {
     int n, d, pad, shift;
 } Rows;
 
-static const Rows ROWS[] = {{1, 1, 0, 0},  {7, 33, 4, 0},  {7, 36, 4, 0}, {7, 40, 8, 0}, {7, 44, 4, 0},
+static const Rows ROWS[] = {{1, 1, 0, 0},  {7, 33, 4, 0},   {7, 36, 4, 0}, {7, 40, 8, 0}, {7, 44, 4, 0},
                             {9, 64, 0, 3}, {60, 576, 0, 0}, {0, 8, 0, 0},  {3, 0, 8, 0}};
 
 /* A permutation's beginning, every fifth row left out. */
@@ -53,8 +53,7 @@ static void scatter_rows(Twin *t, const void *shape) {
     for (int accumulate = 0; accumulate < 2; accumulate++) {
         Pair x = pair(t, s->n, s->d, 0), y = pair(t, rows, s->d, s->pad);
         Table index = distinct_rows(t, s->n, rows);
-        TWIN_ARGS(ScatterRowsArgs, a,
-                  {.x = x.on[on], .index = index.on[on], .accumulate = accumulate, .y = y.on[on]});
+        TWIN_ARGS(ScatterRowsArgs, a, {.x = x.on[on], .index = index.on[on], .accumulate = accumulate, .y = y.on[on]});
         TWIN_RUN(t, scatter_rows, a);
         expect_twin(t, "y", y, accumulate && t->dtype == DTYPE_BF16 ? 0x1p-8 : 0.0, 0.0);
     }
@@ -110,8 +109,9 @@ typedef struct Stack {
     int k, h, side, pad, shift;
 } Stack;
 
-static const Stack STACKS[] = {{1, 3, 0, 0, 0},  {4, 20, 2, 3, 0}, {5, 64, 0, 0, 0}, {3, 16, 1, 0, 0}, {2, 40, 3, 8, 0},
-                               {5, 768, 0, 8, 0}, {4, 24, 0, 0, 1}, {4, 12, 0, 4, 0}, {7, 1, 1, 0, 0}};
+static const Stack STACKS[] = {{1, 3, 0, 0, 0},  {4, 20, 2, 3, 0}, {5, 64, 0, 0, 0},
+                               {3, 16, 1, 0, 0}, {2, 40, 3, 8, 0}, {5, 768, 0, 8, 0},
+                               {4, 24, 0, 0, 1}, {4, 12, 0, 4, 0}, {7, 1, 1, 0, 0}};
 static const int32_t LENGTHS[] = {0, 7, 0, 0, 1, 40, 4, 0};
 
 enum { SEGMENTS = sizeof LENGTHS / sizeof *LENGTHS };
@@ -124,22 +124,14 @@ static void stack_frames(Twin *t, const void *shape) {
     int64_t n = frames.on[CPU].total, m = rows.on[CPU].total, width = s->k * (s->h + s->side);
     Pair x = pair(t, n, s->h, s->pad), y = pair(t, m, width, s->pad);
     Pair side = maybe_pair32(t, s->side > 0, n, s->side, s->pad), dx = pair(t, n, s->h, s->pad);
-    TWIN_ARGS(StackFramesArgs, a,
-              {.x = x.on[on],
-               .side = side.on[on],
-               .frames = frames.on[on],
-               .rows = rows.on[on],
-               .k = s->k,
-               .y = y.on[on]});
+    TWIN_ARGS(
+        StackFramesArgs, a,
+        {.x = x.on[on], .side = side.on[on], .frames = frames.on[on], .rows = rows.on[on], .k = s->k, .y = y.on[on]});
     TWIN_RUN(t, stack_frames, a);
     expect_twin(t, "y", y, s->side && t->dtype == DTYPE_BF16 ? 0x1p-8 : 0.0, 0.0);
-    TWIN_ARGS(StackFramesBackwardArgs, b,
-              {.dy = y.on[on],
-               .frames = frames.on[on],
-               .rows = rows.on[on],
-               .k = s->k,
-               .side = s->side,
-               .dx = dx.on[on]});
+    TWIN_ARGS(
+        StackFramesBackwardArgs, b,
+        {.dy = y.on[on], .frames = frames.on[on], .rows = rows.on[on], .k = s->k, .side = s->side, .dx = dx.on[on]});
     twin_adopt(t, y);
     TWIN_RUN(t, stack_frames_backward, b);
     expect_twin(t, "dx", dx, 0.0, 0.0);
@@ -158,8 +150,7 @@ static void test_stack_nothing(void **state) {
     Packs empty = packs(&t, none, 2);
     int64_t rows = empty.on[CPU].total;
     Pair x = pair(&t, rows, 16, 0), y = pair(&t, rows, 64, 0);
-    TWIN_ARGS(StackFramesArgs, a,
-              {.x = x.on[on], .frames = empty.on[on], .rows = empty.on[on], .k = 4, .y = y.on[on]});
+    TWIN_ARGS(StackFramesArgs, a, {.x = x.on[on], .frames = empty.on[on], .rows = empty.on[on], .k = 4, .y = y.on[on]});
     TWIN_RUN(&t, stack_frames, a);
     twin_close(&t);
 }
@@ -171,7 +162,7 @@ typedef struct Mix {
     bool views; /* the states are columns of one buffer */
 } Mix;
 
-static const Mix MIXES[] = {{1, 3, 8, 0, 0, false},   {13, 40, 72, 8, 0, false}, {13, 9, 70, 3, 0, false},
+static const Mix MIXES[] = {{1, 3, 8, 0, 0, false},    {13, 40, 72, 8, 0, false}, {13, 9, 70, 3, 0, false},
                             {25, 10, 128, 0, 0, true}, {3, 0, 8, 0, 0, false},    {64, 5, 24, 0, 0, true},
                             {5, 6, 44, 4, 0, false},   {4, 33, 1024, 0, 0, true}, {4, 5, 64, 0, 1, true}};
 
@@ -200,9 +191,8 @@ static void test_layer_mix(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gather_scatter), cmocka_unit_test(test_gather_repeated),
-        cmocka_unit_test(test_past_rows),      cmocka_unit_test(test_stack_frames),
-        cmocka_unit_test(test_stack_nothing),  cmocka_unit_test(test_layer_mix),
+        cmocka_unit_test(test_gather_scatter), cmocka_unit_test(test_gather_repeated), cmocka_unit_test(test_past_rows),
+        cmocka_unit_test(test_stack_frames),   cmocka_unit_test(test_stack_nothing),   cmocka_unit_test(test_layer_mix),
     };
     return cmocka_run_group_tests_name("cuda rows", tests, NULL, NULL);
 }

@@ -268,6 +268,48 @@ static void test_adamw(void **state) {
     bench_close(&t);
 }
 
+/* Clipped by the norm the device found: as with the scale that torch would have multiplied gradients by, to the bit. A
+ * norm within the limit changes nothing, one that is not finite leaves everything as it was. */
+static void test_adamw_clips(void **state) {
+    (void)state;
+    const struct {
+        double max_norm, norm_factor; /* what the norm is multiplied by before it is handed over */
+        bool clips, skips;
+    } cases[] = {{0.5, 1.0, true, false},         {1e9, 1.0, false, false},
+                 {0.0, 1.0, false, false},        {0.5, (double)INFINITY, false, true},
+                 {0.5, (double)NAN, false, true}, {0.0, (double)NAN, false, true}};
+    const AdamwSegment segments[] = {{0, 1000, 0.01f, 0.1f}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Bench t;
+        bench_open(&t, 2, 58);
+        double squares;
+        AdamwArgs a = {.param = tensor(&t, 1, 1000, 0),
+                       .grad = tensor(&t, 1, 1000, 0),
+                       .m = tensor(&t, 1, 1000, 0),
+                       .v = scaled(&t, 1, 1000, 0, 0.0f),
+                       .segments = segments,
+                       .segment_count = 1,
+                       .beta1 = 0.9f,
+                       .beta2 = 0.999f,
+                       .eps = 1e-8f,
+                       .grad_scale = 0.25f,
+                       .step = 3};
+        AdamwArgs b = a;
+        b.param = copy_of(&t, a.param), b.m = copy_of(&t, a.m), b.v = copy_of(&t, a.v);
+        a.norm_squared = tensor_of(&squares, DTYPE_F64, 1, 1);
+        a.max_norm = cases[i].max_norm;
+        RUN(&t, sum_squares, (&(SumSquaresArgs){.x = a.grad, .out = a.norm_squared}));
+        if (cases[i].clips) b.grad_scale *= (float)(0.5 / (0.25 * sqrt(squares) + 1e-6));
+        squares *= cases[i].norm_factor;
+        RUN(&t, adamw, &a);
+        if (!cases[i].skips) RUN(&t, adamw, &b);
+        expect_same("param", a.param, b.param);
+        expect_same("m", a.m, b.m);
+        expect_same("v", a.v, b.v);
+        bench_close(&t);
+    }
+}
+
 /* Memory comes zeroed and aligned, moves both ways, and scratch keeps the largest size asked for. */
 static void test_device(void **state) {
     (void)state;
@@ -327,7 +369,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gather_scatter), cmocka_unit_test(test_stack_frames),  cmocka_unit_test(test_layer_mix),
         cmocka_unit_test(test_segment_mean),   cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_sum_squares),
-        cmocka_unit_test(test_adamw),          cmocka_unit_test(test_device),        cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_adamw),          cmocka_unit_test(test_adamw_clips),   cmocka_unit_test(test_device),
+        cmocka_unit_test(test_calm),
     };
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }
