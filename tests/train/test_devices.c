@@ -34,7 +34,7 @@ static void train_on(const char *output, const TrainOptions *options, const char
     Error err = {0};
     char *config = test_path("config.yaml"), *folder = test_path(output);
     char *set = text_format(&err, "output=%s", folder);
-    const char *items[SETS_MAX] = {set, "train.epochs=0", "train.steps=20", "train.lr=3e-2", "train.validate_every=0"};
+    const char *items[SETS_MAX] = {set, "train.epochs=0", "train.steps=20", "train.lr=6e-3", "train.validate_every=0"};
     Texts overrides = {.items = items, .count = 5};
     while (*device) items[overrides.count++] = *device++;
     while (*sets) items[overrides.count++] = *sets++;
@@ -116,6 +116,9 @@ static void test_cache(void **state) {
 
 /* ---- gradients ---- */
 
+/* All training clips in one step: the layer mix's gradient is a small rest of large sums, whose rounding to bf16
+ * evens out over many frames. */
+
 static TensorFiles *dump_on(const char *output, const char *const *device, const char *const *sets) {
     Error err = {0};
     char *folder = test_path(output), *name = text_format(&err, "%s/step-1.safetensors", output);
@@ -172,8 +175,9 @@ static void test_gradients(void **state) {
     for (int m = 0; m < 2; m++) {
         char names[3][32];
         for (int i = 0; i < 3; i++) snprintf(names[i], sizeof names[i], "dump%d_%d", m, i);
-        TensorFiles *cpu = dump_on(names[0], CPU, SETS(MODELS[m])), *fp32 = dump_on(names[1], FP32, SETS(MODELS[m]));
-        TensorFiles *bf16 = dump_on(names[2], BF16, SETS(MODELS[m]));
+        const char *const *sets = SETS(MODELS[m], "train.batch_clips=12");
+        TensorFiles *cpu = dump_on(names[0], CPU, sets), *fp32 = dump_on(names[1], FP32, sets);
+        TensorFiles *bf16 = dump_on(names[2], BF16, sets);
         expect_gradients(fp32, cpu, 0.999, 1e-3);
         expect_gradients(bf16, cpu, 0.999, INFINITY);
         tensors_close(cpu);
