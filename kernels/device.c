@@ -224,7 +224,8 @@ bool device_reserve_scratch(Device *dev, size_t bytes, Error *err) {
 }
 
 void *device_scratch(const Device *dev, size_t bytes, Error *err) {
-    if (!bytes) return dev->tiles ? (void *)dev->tiles : dev->scratch; /* not to be touched, but no failure either */
+    static char nothing[1]; /* not to be touched, but no failure either */
+    if (!bytes) return dev->tiles ? (void *)dev->tiles : dev->scratch ? dev->scratch : nothing;
     if (bytes <= dev->scratch_bytes) return dev->scratch;
     fail(err, "scratch: %zu bytes are needed but %zu were reserved: a batch is larger than the one planned for", bytes,
          dev->scratch_bytes);
