@@ -122,19 +122,21 @@ bool trainer_update(Trainer *trainer, StepResult *result, Error *err) {
     SumSquaresArgs norm = norm_args(trainer, params);
     double squares,
         factor = schedule_factor(train->schedule, trainer->state.step + 1, train->warmup, trainer->steps.total);
-    if (!op_sum_squares(dev, &norm, err) || !device_download(dev, &squares, trainer->norm, sizeof squares, err))
-        return false;
+    if (!op_sum_squares(dev, &norm, err)) return false;
+    if (isfinite(result->loss)) { /* what the norm allows is up to the device, which need not wait for us to see it */
+        set_rates(trainer, factor);
+        AdamwArgs adamw = adamw_args(trainer, params);
+        adamw.norm_squared = norm.out;
+        adamw.max_norm = train->clip;
+        adamw.step = trainer->state.step - trainer->state.skipped + 1;
+        params_changed(params);
+        if (!op_adamw(dev, &adamw, err)) return false;
+    }
+    if (!device_download(dev, &squares, trainer->norm, sizeof squares, err)) return false;
     result->grad_norm = sqrt(squares);
     result->lr = train->lr * factor;
     result->skipped = !isfinite(result->loss) || !isfinite(squares);
-    if (result->skipped) return true;
-    set_rates(trainer, factor);
-    AdamwArgs adamw = adamw_args(trainer, params);
-    if (train->clip > 0 && result->grad_norm > train->clip)
-        adamw.grad_scale = (float)(train->clip / (result->grad_norm + 1e-6));
-    adamw.step = trainer->state.step - trainer->state.skipped + 1;
-    params_changed(params);
-    return op_adamw(dev, &adamw, err);
+    return true;
 }
 
 /* ---- validation ---- */
