@@ -37,9 +37,8 @@ template <typename T> __global__ void __launch_bounds__(PLAIN_THREADS) conv_plai
             int64_t at = origin[r] + tap;
             bool inside = k < depth && at >= first[r] && at < end[r];
             x[r][lane] = inside ? to_float(a.x[at * a.x_ld + (int64_t)group * a.cin + k % a.cin]) : 0.0f;
-            weight[r][lane] = k < depth && o < a.cout
-                                  ? to_float(a.weight[((int64_t)group * a.cout + o) * a.weight_ld + k])
-                                  : 0.0f;
+            weight[r][lane] =
+                k < depth && o < a.cout ? to_float(a.weight[((int64_t)group * a.cout + o) * a.weight_ld + k]) : 0.0f;
         }
         __syncthreads();
         for (int j = 0; j < PLAIN; j++)

@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(THREADS) conv_windows(ConvNarrow a) {
     uint32_t weight[4][4];
 #pragma unroll
     for (int n = 0; n < 4; n++)
-        load_matrix_x4(weight[n], weights + (warp * 64 + n * 16 + lane / 16 * 8 + lane % 8) * WINDOW_LD +
-                                      lane / 8 % 2 * 8);
+        load_matrix_x4(weight[n],
+                       weights + (warp * 64 + n * 16 + lane / 16 * 8 + lane % 8) * WINDOW_LD + lane / 8 % 2 * 8);
     int o = channel + warp * 64 + lane % 4 * 8;
     Eight<bf16> bias[2] = {};
     for (int half = 0; a.bias && half < 2; half++)

@@ -42,7 +42,8 @@ template <int W>
 static __device__ __forceinline__ void stage_tap(bf16 *to, const bf16 *from, int64_t from_ld, int tap) {
     const int LD = PosRoom<W>::LD, OCTETS = PosRoom<W>::OCTETS;
     for (int i = (int)threadIdx.x; i < W * OCTETS; i += THREADS)
-        copy_async16(to + i / OCTETS * LD + i % OCTETS * 8, from + i / OCTETS * from_ld + tap * W + i % OCTETS * 8, true);
+        copy_async16(to + i / OCTETS * LD + i % OCTETS * 8, from + i / OCTETS * from_ld + tap * W + i % OCTETS * 8,
+                     true);
 }
 
 /* sum += the warp's 32 rows, seen from a tap, times its weights. */
@@ -109,7 +110,8 @@ template <int W> __global__ void __launch_bounds__(THREADS, 2) pos_conv_tiles(Po
         copy_async_wait<STAGES - 2>();
         __syncthreads();
         int next = i + STAGES - 1;
-        if (tap + STAGES - 1 < end) stage_tap<W>(weights + next % STAGES * W * LD, weight, a.weight_ld, tap + STAGES - 1);
+        if (tap + STAGES - 1 < end)
+            stage_tap<W>(weights + next % STAGES * W * LD, weight, a.weight_ld, tap + STAGES - 1);
         copy_async_commit();
         if (warp_row < p.live) multiply_tap<W>(sum, frames + (warp_row + tap) * LD, weights + i % STAGES * W * LD);
     }

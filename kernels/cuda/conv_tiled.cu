@@ -144,6 +144,6 @@ bool conv_tiled(Device *dev, const ConvArgs *a, Error *err) {
     t.act = a->act;
     t.whole = rows_whole(a->y) && (uintptr_t)a->bias.data % 16 == 0;
     unsigned across = (unsigned)((t.cout + TILE - 1) / TILE), down = (unsigned)((t.rows + TILE - 1) / TILE);
-    return LAUNCH(dev, err, conv_tiles, dim3(across * down), dim3(THREADS), STAGES * 2 * TILE * DEPTH * sizeof(bf16),
-                  t, across);
+    return LAUNCH(dev, err, conv_tiles, dim3(across * down), dim3(THREADS), STAGES * 2 * TILE * DEPTH * sizeof(bf16), t,
+                  across);
 }

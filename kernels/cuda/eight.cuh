@@ -6,9 +6,7 @@
 #include "kernels/cuda/functions.cuh"
 #include "kernels/cuda/kernel.cuh"
 
-template <typename T> struct Eight {
-    uint4 part[sizeof(T) / 2];
-};
+template <typename T> struct Eight { uint4 part[sizeof(T) / 2]; };
 
 static __device__ __forceinline__ void unpack8(float v[8], const Eight<bf16> &from) {
     uint4 raw = from.part[0];
@@ -36,8 +34,7 @@ static __device__ __forceinline__ void pack8(Eight<float> &to, const float v[8])
 
 /* The first `count` (also less than 0, more than 8) of eight elements, zeros for the others. `whole`: they lie at
  * a multiple of 16 bytes, and there are none or eight. */
-template <typename T>
-static __device__ __forceinline__ void take8(Eight<T> &to, const T *from, int count, bool whole) {
+template <typename T> static __device__ __forceinline__ void take8(Eight<T> &to, const T *from, int count, bool whole) {
     if (whole && count > 0) {
         for (int i = 0; i < (int)sizeof(T) / 2; i++) to.part[i] = load16((const char *)from + 16 * i);
         return;
@@ -47,8 +44,7 @@ static __device__ __forceinline__ void take8(Eight<T> &to, const T *from, int co
     pack8(to, v);
 }
 
-template <typename T>
-static __device__ __forceinline__ void put8(T *to, const Eight<T> &from, int count, bool whole) {
+template <typename T> static __device__ __forceinline__ void put8(T *to, const Eight<T> &from, int count, bool whole) {
     if (whole && count > 0) {
         for (int i = 0; i < (int)sizeof(T) / 2; i++) store16((char *)to + 16 * i, from.part[i]);
         return;

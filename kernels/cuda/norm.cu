@@ -6,6 +6,9 @@
 /* A thread holds up to CHUNKS times eight elements of a part, `lanes` · 8 columns apart. */
 enum { NORM_THREADS = 512, NORM_REPEAT = 8, NORM_PARTIAL = 128 /* bytes for block_sum */ };
 
+/* For gradients of gamma and beta a block takes at least so many parts, and there are at most so many blocks. */
+enum { SUM_PARTS = 32, SUM_BLOCKS = 512, FINISH_THREADS = 256 };
+
 /* How parts lie on threads. */
 typedef struct NormShape {
     uint32_t parts, groups;
@@ -29,6 +32,7 @@ template <typename T> struct NormBackward {
     const T *sum, *gamma, *dy, *bypass;
     const float *mean, *rstd;
     T *dx;
+    float *sums; /* [block, 2, width]: Σ dy·n and Σ dy of a block's parts, for dgamma and dbeta */
     int64_t sum_ld, dy_ld, bypass_ld, dx_ld, rstd_ld;
 };
 
@@ -58,8 +62,7 @@ static __device__ __forceinline__ float part_sum(float x, int lanes, float *part
 }
 
 /* The columns' parameters to shared memory, padded with zeros to whole chunks; to be waited for. */
-template <typename T>
-static __device__ __forceinline__ void stage_columns(T *to, const T *from, const NormShape &s) {
+template <typename T> static __device__ __forceinline__ void stage_columns(T *to, const T *from, const NormShape &s) {
     if (s.whole) {
         int bytes = s.width * (int)sizeof(T);
         for (int i = (int)threadIdx.x * 16; i < bytes; i += s.threads * 16)
@@ -107,6 +110,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
     if (CENTRED) stage_columns(beta, a.beta, shape);
     copy_async_commit();
     float s[CHUNKS][8], width = (float)shape.width;
+#pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
         NormPlace p = norm_place(shape, repetition);
         norm_load<T, CHUNKS>(s, a, p);
@@ -147,17 +151,37 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
     }
 }
 
+/* The sums of a block's threads that have the same columns, an eight of them at a time. */
+template <int CHUNKS>
+static __device__ __forceinline__ void store_sums(float *to, const float v[CHUNKS][8], const NormShape &shape) {
+    float *room = (float *)shared_memory(); /* [slot][8][lane], so that neither lanes nor columns meet in a bank */
+    int stride = shape.lanes + 4, lane = (int)threadIdx.x % shape.lanes, slot = (int)threadIdx.x / shape.lanes;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        __syncthreads();
+        for (int e = 0; e < 8; e++) room[(8 * slot + e) * stride + lane] = v[i][e];
+        __syncthreads();
+        for (int c = (int)threadIdx.x; c < 8 * shape.lanes; c += shape.threads) {
+            float total = 0.0f;
+            for (int k = 0; k < shape.threads / shape.lanes; k++) total += room[(8 * k + c % 8) * stride + c / 8];
+            if (8 * i * shape.lanes + c < shape.width) to[8 * i * shape.lanes + c] = total;
+        }
+    }
+}
+
 /* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (s - mean)·rstd; RMSNorm's
- * without the first mean. */
-template <typename T, int CHUNKS, bool CENTRED>
-__global__ void __launch_bounds__(NORM_THREADS) norm_backward(NormBackward<T> a) {
-    const bool EARLY = CHUNKS * sizeof(T) <= 8; /* there are registers for what bypasses from the start */
+ * without the first mean. With PARAMETERS the sums for dgamma and dbeta come of the same reading. */
+template <typename T, int CHUNKS, bool CENTRED, bool PARAMETERS>
+__global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NORM_THREADS / 2 : NORM_THREADS, 1)
+    norm_backward(NormBackward<T> a) {
     const NormShape &shape = a.shape;
     float *partial = (float *)shared_memory();
     T *gamma = (T *)(shared_memory() + NORM_PARTIAL);
     stage_columns(gamma, a.gamma, shape);
     copy_async_commit();
     Eight<T> s[CHUNKS], dy[CHUNKS], bypass[CHUNKS];
+    float scale_sum[CHUNKS][8] = {}, shift_sum[CHUNKS][8] = {};
+#pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
         NormPlace p = norm_place(shape, repetition);
         int64_t from = (int64_t)p.group * shape.width;
@@ -166,7 +190,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward(NormBackward<T> a)
             int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
             take8(dy[i], a.dy + p.row * a.dy_ld + from + c, count, shape.whole);
             take8(s[i], a.sum + p.row * a.sum_ld + from + c, count, shape.whole);
-            if (EARLY && a.bypass) take8(bypass[i], a.bypass + p.row * a.bypass_ld + from + c, count, shape.whole);
+            if (a.bypass) take8(bypass[i], a.bypass + p.row * a.bypass_ld + from + c, count, shape.whole);
         }
         float mean = CENTRED && p.live ? a.mean[p.row] : 0.0f;
         float rstd = p.live ? a.rstd[p.row * a.rstd_ld + p.group] : 0.0f;
@@ -184,11 +208,15 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward(NormBackward<T> a)
             unpack8(n, s[i]);
             load8(scale, gamma + c);
             for (int e = 0; e < 8; e++) {
+                n[e] = (n[e] - mean) * rstd;
+                if (PARAMETERS) scale_sum[i][e] += g[e] * n[e];
+                if (PARAMETERS && CENTRED) shift_sum[i][e] += g[e];
                 g[e] *= scale[e];
                 plain += g[e];
-                along += g[e] * ((n[e] - mean) * rstd);
+                along += g[e] * n[e];
             }
         }
+        if (!a.dx) continue;
         if (CENTRED) plain = part_sum(plain, shape.lanes, partial) / (float)shape.width;
         along = part_sum(along, shape.lanes, partial) / (float)shape.width;
         if (!p.live) continue;
@@ -200,7 +228,6 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward(NormBackward<T> a)
             unpack8(g, dy[i]);
             unpack8(n, s[i]);
             load8(scale, gamma + c);
-            if (!EARLY && a.bypass) take8(bypass[i], a.bypass + p.row * a.bypass_ld + from + c, shape.width - c, shape.whole);
             if (a.bypass) unpack8(add, bypass[i]);
             for (int e = 0; e < 8; e++) {
                 float centred = CENTRED ? g[e] * scale[e] - plain : g[e] * scale[e];
@@ -209,95 +236,42 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_backward(NormBackward<T> a)
             put8(a.dx + p.row * a.dx_ld + from + c, g, shape.width - c, shape.whole);
         }
     }
+    if (!PARAMETERS) return;
+    float *to = a.sums + (int64_t)blockIdx.x * 2 * shape.width;
+    store_sums<CHUNKS>(to, scale_sum, shape);
+    if (CENTRED) store_sums<CHUNKS>(to + shape.width, shift_sum, shape);
 }
 
-/* ---- gradients of gamma and beta: sums over slices of the parts, then over the slices ---- */
-
-enum { PARAMETER_THREADS = 256, PARAMETER_COLUMNS = 256, SLICES = 64, SLICE_PARTS = 64 };
-
-static uint32_t slices_of(int64_t parts) {
-    int64_t wanted = (parts + SLICE_PARTS - 1) / SLICE_PARTS;
-    return (uint32_t)(wanted < SLICES ? wanted : SLICES);
-}
-
-/* Blocks of up to 256 columns (x) and slices of parts (y). sums[slice, 0] is Σ dy·n, sums[slice, 1] Σ dy. */
-template <typename T, bool CENTRED>
-__global__ void __launch_bounds__(PARAMETER_THREADS) norm_parameters(NormBackward<T> a, float *sums) {
-    const NormShape &shape = a.shape;
-    float *room = (float *)shared_memory(); /* [slot][8][lane], so that neither lanes nor columns meet in a bank */
-    int stride = shape.lanes + 4;
-    int slots = PARAMETER_THREADS / shape.lanes, lane = (int)threadIdx.x % shape.lanes;
-    int slot = (int)threadIdx.x / shape.lanes;
-    int columns = 8 * shape.lanes, first = (int)blockIdx.x * columns, c = first + 8 * lane, count = shape.width - c;
-    uint32_t each = (shape.parts + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * each;
-    uint32_t end = begin + each < shape.parts ? begin + each : shape.parts;
-    float scale[8] = {0.0f}, shift[8] = {0.0f};
-    for (uint32_t part = begin + slot; part < end; part += slots) {
-        int64_t row = part / shape.groups, group = part % shape.groups, from = group * shape.width + c;
-        Eight<T> dy, s;
-        take8(dy, a.dy + row * a.dy_ld + from, count, shape.whole);
-        take8(s, a.sum + row * a.sum_ld + from, count, shape.whole);
-        float mean = CENTRED ? a.mean[row] : 0.0f, rstd = a.rstd[row * a.rstd_ld + group], g[8], n[8];
-        if (count <= 0) continue;
-        unpack8(g, dy);
-        unpack8(n, s);
-        for (int e = 0; e < 8; e++) {
-            scale[e] += g[e] * ((n[e] - mean) * rstd);
-            shift[e] += g[e];
-        }
-    }
-    for (int which = 0; which < (CENTRED ? 2 : 1); which++) {
-        __syncthreads();
-        for (int e = 0; e < 8; e++) room[(8 * slot + e) * stride + lane] = which ? shift[e] : scale[e];
-        __syncthreads();
-        for (int i = (int)threadIdx.x; i < columns; i += PARAMETER_THREADS) {
-            float total = 0.0f;
-            for (int k = 0; k < slots; k++) total += room[(8 * k + i % 8) * stride + i / 8];
-            if (first + i < shape.width) sums[((int64_t)blockIdx.y * 2 + which) * shape.width + first + i] = total;
-        }
-    }
-}
-
-__global__ void norm_parameters_finish(const float *sums, int slices, int width, float *dgamma, float *dbeta) {
-    int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c >= width) return;
+/* dgamma and dbeta += the sums of all blocks: a warp to 32 columns' every eighth block, the first to the warps. */
+__global__ void __launch_bounds__(FINISH_THREADS)
+    norm_parameters(const float *sums, int blocks, int width, float *dgamma, float *dbeta) {
+    float(*room)[2] = (float(*)[2])shared_memory();
+    int lane = (int)threadIdx.x % 32, c = (int)blockIdx.x * 32 + lane;
     float scale = 0.0f, shift = 0.0f;
-    for (int i = 0; i < slices; i++) {
+    for (int i = (int)threadIdx.x / 32; i < blocks && c < width; i += FINISH_THREADS / 32) {
         scale += sums[(int64_t)2 * i * width + c];
         if (dbeta) shift += sums[((int64_t)2 * i + 1) * width + c];
     }
+    room[threadIdx.x][0] = scale, room[threadIdx.x][1] = shift;
+    __syncthreads();
+    if ((int)threadIdx.x >= 32 || c >= width) return;
+    for (int k = 1; k < FINISH_THREADS / 32; k++) scale += room[32 * k + lane][0], shift += room[32 * k + lane][1];
     if (dgamma) dgamma[c] += scale;
     if (dbeta) dbeta[c] += shift;
 }
 
-static size_t parameters_scratch(int64_t parts, int64_t width) {
-    return (size_t)slices_of(parts) * 2 * (size_t)width * sizeof(float);
-}
-
-template <typename T>
-static bool run_parameters(Device *dev, NormBackward<T> a, bool centred, Tensor dgamma, Tensor dbeta, Error *err) {
-    NormShape &s = a.shape;
-    if (!s.parts || (!tensor_present(dgamma) && !tensor_present(dbeta))) return true;
-    float *sums = (float *)device_scratch(dev, parameters_scratch(s.parts, s.width), err);
-    if (!sums) return false;
-    s.lanes = 1;
-    while (s.lanes < 32 && 8 * s.lanes < s.width) s.lanes *= 2;
-    uint32_t slices = slices_of(s.parts);
-    dim3 grid((unsigned)((s.width + 8 * s.lanes - 1) / (8 * s.lanes)), slices);
-    size_t shared = (size_t)(PARAMETER_THREADS / s.lanes * 8 * (s.lanes + 4)) * sizeof(float);
-    bool ok = centred ? LAUNCH(dev, err, (norm_parameters<T, true>), grid, dim3(PARAMETER_THREADS), shared, a, sums)
-                      : LAUNCH(dev, err, (norm_parameters<T, false>), grid, dim3(PARAMETER_THREADS), shared, a, sums);
-    return ok && LAUNCH(dev, err, norm_parameters_finish, blocks_for(s.width, 128), dim3(128), 0, sums, (int)slices,
-                        s.width, (float *)dgamma.data, (float *)dbeta.data);
-}
-
 /* ---- launching ---- */
 
-/* `most` chunks of narrow parts to a thread: as many as its registers hold. */
+/* Chunks that a thread's registers hold, forward and backward. */
+template <typename T> constexpr int MOST = sizeof(T) == 2 ? 8 : 4;
+template <typename T> constexpr int MOST_BACK = sizeof(T) == 2 ? 4 : 2;
+
+/* Up to `most` chunks to a thread; of wide parts, whose blocks are larger, up to four. */
 static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int most, bool whole, Error *err) {
-    int64_t width = cols / groups, octets = (width + 7) / 8;
-    if (octets > 4 * NORM_THREADS)
-        return fail(err, "a norm over %lld columns: at most %d are provided for", (long long)width, 32 * NORM_THREADS);
+    int64_t width = cols / groups, octets = (width + 7) / 8, widest = (most < 4 ? most : 4) * 8 * NORM_THREADS;
+    if (width > widest)
+        return fail(err, "a norm over %lld columns: at most %lld are provided for", (long long)width,
+                    (long long)widest);
     if (rows * groups > UINT32_MAX / 2)
         return fail(err, "a norm over %lld rows in %d groups is too large", (long long)rows, groups);
     *s = NormShape();
@@ -317,9 +291,7 @@ static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int
     return true;
 }
 
-static dim3 norm_grid(const NormShape &s) {
-    return blocks_for(s.parts, (int64_t)s.threads / s.lanes * s.repeat);
-}
+static dim3 norm_grid(const NormShape &s) { return blocks_for(s.parts, (int64_t)s.threads / s.lanes * s.repeat); }
 
 static size_t norm_shared(const NormShape &s, int vectors, size_t size) {
     return NORM_PARTIAL + (size_t)((s.width + 7) / 8 * 8) * size * vectors;
@@ -329,17 +301,50 @@ template <typename T, bool CENTRED> static bool run_forward(Device *dev, const N
     void (*kernel)(NormForward<T>) = a.shape.chunks == 1   ? norm_forward<T, 1, CENTRED>
                                      : a.shape.chunks == 2 ? norm_forward<T, 2, CENTRED>
                                      : a.shape.chunks == 4 ? norm_forward<T, 4, CENTRED>
-                                                           : norm_forward<T, sizeof(T) == 2 ? 8 : 4, CENTRED>;
+                                                           : norm_forward<T, MOST<T>, CENTRED>;
     return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", kernel, norm_grid(a.shape), dim3(a.shape.threads),
                   norm_shared(a.shape, CENTRED ? 2 : 1, sizeof(T)), a);
 }
 
-template <typename T, bool CENTRED> static bool run_backward(Device *dev, const NormBackward<T> &a, Error *err) {
-    void (*kernel)(NormBackward<T>) = a.shape.chunks == 1   ? norm_backward<T, 1, CENTRED>
-                                      : a.shape.chunks == 2 ? norm_backward<T, 2, CENTRED>
-                                                            : norm_backward<T, 4, CENTRED>;
-    return launch(dev, err, CENTRED ? "layer_norm_backward" : "rms_norm_backward", kernel, norm_grid(a.shape),
-                  dim3(a.shape.threads), norm_shared(a.shape, 1, sizeof(T)), a);
+/* As many parts to a block as make few sums of much. */
+static void norm_shape_for_sums(NormShape *s) {
+    if (s->chunks > 2 && s->lanes <= 32) s->threads = NORM_THREADS / 2;
+    uint32_t together = (uint32_t)(s->threads / s->lanes), most = (s->parts + SUM_BLOCKS - 1) / SUM_BLOCKS;
+    s->repeat = (int)(((most > SUM_PARTS ? most : SUM_PARTS) + together - 1) / together);
+}
+
+/* Before the shape is known: a block holds at least SUM_PARTS parts, or there are at most SUM_BLOCKS. */
+static size_t sums_bytes(int64_t parts, int64_t width) {
+    int64_t blocks = (parts + SUM_PARTS - 1) / SUM_PARTS;
+    return (size_t)(blocks < SUM_BLOCKS ? blocks : SUM_BLOCKS) * 2 * (size_t)width * sizeof(float);
+}
+
+template <typename T, bool CENTRED, bool PARAMETERS>
+static bool launch_backward(Device *dev, const NormBackward<T> &a, Error *err) {
+    void (*kernel)(NormBackward<T>) = a.shape.chunks == 1   ? norm_backward<T, 1, CENTRED, PARAMETERS>
+                                      : a.shape.chunks == 2 ? norm_backward<T, 2, CENTRED, PARAMETERS>
+                                                            : norm_backward<T, MOST_BACK<T>, CENTRED, PARAMETERS>;
+    const NormShape &s = a.shape;
+    size_t shared = norm_shared(s, 1, sizeof(T)),
+           room = (size_t)(s.threads / s.lanes * 8 * (s.lanes + 4)) * sizeof(float);
+    return launch(dev, err, CENTRED ? "layer_norm_backward" : "rms_norm_backward", kernel, norm_grid(s),
+                  dim3(s.threads), PARAMETERS && room > shared ? room : shared, a);
+}
+
+template <typename T, bool CENTRED>
+static bool run_backward(Device *dev, NormBackward<T> a, Tensor dgamma, Tensor dbeta, Error *err) {
+    bool parameters = tensor_present(dgamma) || tensor_present(dbeta);
+    if (!a.shape.parts || (!a.dx && !parameters)) return true;
+    if (!parameters) return launch_backward<T, CENTRED, false>(dev, a, err);
+    if (a.shape.chunks > 2 && a.shape.lanes > 32)
+        return fail(err, "gradients of a norm over %d columns: at most %d are provided for", a.shape.width,
+                    16 * NORM_THREADS);
+    norm_shape_for_sums(&a.shape);
+    a.sums = (float *)device_scratch(dev, sums_bytes(a.shape.parts, a.shape.width), err);
+    return a.sums && launch_backward<T, CENTRED, true>(dev, a, err) &&
+           LAUNCH(dev, err, norm_parameters, blocks_for(a.shape.width, 32), dim3(FINISH_THREADS),
+                  FINISH_THREADS * 2 * sizeof(float), a.sums, (int)norm_grid(a.shape).x, a.shape.width,
+                  (float *)dgamma.data, (float *)dbeta.data);
 }
 
 /* What both norms' arguments hold; LayerNorm's are RMSNorm's and more. */
@@ -381,7 +386,7 @@ template <typename Args> static bool backward_whole(const Args *a) {
 template <typename T> static bool layer_norm(Device *dev, const LayerNormArgs *a, Error *err) {
     NormShape shape;
     bool whole = forward_whole(a) && (uintptr_t)a->beta.data % 16 == 0;
-    if (!norm_shape(&shape, a->x.rows, a->x.cols, 1, sizeof(T) == 2 ? 8 : 4, whole, err)) return false;
+    if (!norm_shape(&shape, a->x.rows, a->x.cols, 1, MOST<T>, whole, err)) return false;
     NormForward<T> f = forward_of<T>(a, shape);
     f.beta = (const T *)a->beta.data;
     f.mean = (float *)a->mean.data;
@@ -392,18 +397,16 @@ template <typename T> static bool layer_norm(Device *dev, const LayerNormArgs *a
 
 template <typename T> static bool layer_norm_backward(Device *dev, const LayerNormBackwardArgs *a, Error *err) {
     NormShape shape;
-    if (!norm_shape(&shape, a->dy.rows, a->dy.cols, 1, sizeof(T) == 2 ? 4 : 2, backward_whole(a), err)) return false;
+    if (!norm_shape(&shape, a->dy.rows, a->dy.cols, 1, MOST_BACK<T>, backward_whole(a), err)) return false;
     NormBackward<T> b = backward_of<T>(a, shape);
     b.mean = (const float *)a->mean.data;
     b.rstd_ld = 1;
-    if (!run_parameters(dev, b, true, a->dgamma, a->dbeta, err)) return false; /* dx may overwrite dy */
-    return !b.dx || run_backward<T, true>(dev, b, err);
+    return run_backward<T, true>(dev, b, a->dgamma, a->dbeta, err);
 }
 
 template <typename T> static bool rms_norm(Device *dev, const RmsNormArgs *a, Error *err) {
     NormShape shape;
-    if (!norm_shape(&shape, a->x.rows, a->x.cols, a->groups, sizeof(T) == 2 ? 8 : 4, forward_whole(a), err))
-        return false;
+    if (!norm_shape(&shape, a->x.rows, a->x.cols, a->groups, MOST<T>, forward_whole(a), err)) return false;
     NormForward<T> f = forward_of<T>(a, shape);
     f.rstd_ld = a->rstd.ld;
     return run_forward<T, false>(dev, f, err);
@@ -411,12 +414,10 @@ template <typename T> static bool rms_norm(Device *dev, const RmsNormArgs *a, Er
 
 template <typename T> static bool rms_norm_backward(Device *dev, const RmsNormBackwardArgs *a, Error *err) {
     NormShape shape;
-    if (!norm_shape(&shape, a->dy.rows, a->dy.cols, a->groups, sizeof(T) == 2 ? 4 : 2, backward_whole(a), err))
-        return false;
+    if (!norm_shape(&shape, a->dy.rows, a->dy.cols, a->groups, MOST_BACK<T>, backward_whole(a), err)) return false;
     NormBackward<T> b = backward_of<T>(a, shape);
     b.rstd_ld = a->rstd.ld;
-    if (!run_parameters(dev, b, false, a->dgamma, Tensor(), err)) return false; /* dx may overwrite dy */
-    return !b.dx || run_backward<T, false>(dev, b, err);
+    return run_backward<T, false>(dev, b, a->dgamma, Tensor(), err);
 }
 
 extern "C" {
@@ -437,7 +438,7 @@ bool cuda_layer_norm_backward(Device *dev, const LayerNormBackwardArgs *a, Error
 size_t cuda_layer_norm_backward_scratch(const Device *dev, const LayerNormBackwardArgs *a) {
     (void)dev;
     bool wanted = tensor_present(a->dgamma) || tensor_present(a->dbeta);
-    return wanted ? parameters_scratch(a->dy.rows, a->dy.cols) : 0;
+    return wanted ? sums_bytes(a->dy.rows, a->dy.cols) : 0;
 }
 
 bool cuda_rms_norm(Device *dev, const RmsNormArgs *a, Error *err) {
@@ -455,6 +456,6 @@ bool cuda_rms_norm_backward(Device *dev, const RmsNormBackwardArgs *a, Error *er
 
 size_t cuda_rms_norm_backward_scratch(const Device *dev, const RmsNormBackwardArgs *a) {
     (void)dev;
-    return tensor_present(a->dgamma) ? parameters_scratch(a->dy.rows * a->groups, a->dy.cols / a->groups) : 0;
+    return tensor_present(a->dgamma) ? sums_bytes(a->dy.rows * a->groups, a->dy.cols / a->groups) : 0;
 }
 }
