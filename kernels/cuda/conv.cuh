@@ -8,7 +8,7 @@
 bool conv_is_narrow(const Device *dev, const ConvArgs *a);
 bool conv_narrow(Device *dev, const ConvArgs *a, Error *err);
 
-/* bf16, cin a multiple of 8: a product of matrices on tensor cores. */
+/* bf16, cin a multiple of 8, x without gaps: a product of matrices on tensor cores. */
 bool conv_is_tiled(const Device *dev, const ConvArgs *a);
 bool conv_tiled(Device *dev, const ConvArgs *a, Error *err);
 

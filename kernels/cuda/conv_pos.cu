@@ -37,13 +37,31 @@ static __device__ __forceinline__ void stage_frames(bf16 *to, const PosTiled &a,
     }
 }
 
-/* The tap's part of the group's weights, which start at `from`. */
-template <int W>
-static __device__ __forceinline__ void stage_tap(bf16 *to, const bf16 *from, int64_t from_ld, int tap) {
+/* What a thread copies of every tap's weights. */
+template <int W> struct TapCopy {
+    enum { COPIES = (W * W / 8 + THREADS - 1) / THREADS };
+    const bf16 *from[COPIES];
+    int to[COPIES]; /* less than 0: nothing */
+};
+
+template <int W> static __device__ __forceinline__ TapCopy<W> tap_copy(const PosTiled &a, int group, int tap) {
     const int LD = PosRoom<W>::LD, OCTETS = PosRoom<W>::OCTETS;
-    for (int i = (int)threadIdx.x; i < W * OCTETS; i += THREADS)
-        copy_async16(to + i / OCTETS * LD + i % OCTETS * 8, from + i / OCTETS * from_ld + tap * W + i % OCTETS * 8,
-                     true);
+    TapCopy<W> t;
+    for (int i = 0; i < TapCopy<W>::COPIES; i++) {
+        int at = (int)threadIdx.x + i * THREADS, row = at / OCTETS, octet = at % OCTETS;
+        t.to[i] = row < W ? row * LD + octet * 8 : -1;
+        t.from[i] = a.weight + (group * W + (row < W ? row : 0)) * a.weight_ld + tap * W + octet * 8;
+    }
+    return t;
+}
+
+/* The next tap. */
+template <int W> static __device__ __forceinline__ void stage_tap(bf16 *to, TapCopy<W> *t) {
+#pragma unroll
+    for (int i = 0; i < TapCopy<W>::COPIES; i++) {
+        if (t->to[i] >= 0) copy_async16(to + t->to[i], t->from[i], true);
+        t->from[i] += W;
+    }
 }
 
 /* sum += the warp's 32 rows, seen from a tap, times its weights. */
@@ -98,10 +116,10 @@ template <int W> __global__ void __launch_bounds__(THREADS, 2) pos_conv_tiles(Po
     int64_t before = p.row - p.first, after = p.end - p.row;
     int tap = (int)(left - before - p.live + 1 > 0 ? left - before - p.live + 1 : 0);
     int end = (int)(left + after < a.kernel ? left + after : a.kernel);
-    const bf16 *weight = a.weight + (int64_t)group * W * a.weight_ld;
+    TapCopy<W> copy = tap_copy<W>(a, group, tap);
     stage_frames<W>(frames, a, p, group);
     for (int i = 0; i < STAGES - 1; i++) {
-        if (tap + i < end) stage_tap<W>(weights + i * W * LD, weight, a.weight_ld, tap + i);
+        if (tap + i < end) stage_tap<W>(weights + i * W * LD, &copy);
         copy_async_commit();
     }
     float sum[2][W / 8][4] = {};
@@ -110,8 +128,7 @@ template <int W> __global__ void __launch_bounds__(THREADS, 2) pos_conv_tiles(Po
         copy_async_wait<STAGES - 2>();
         __syncthreads();
         int next = i + STAGES - 1;
-        if (tap + STAGES - 1 < end)
-            stage_tap<W>(weights + next % STAGES * W * LD, weight, a.weight_ld, tap + STAGES - 1);
+        if (tap + STAGES - 1 < end) stage_tap<W>(weights + next % STAGES * W * LD, &copy);
         copy_async_commit();
         if (warp_row < p.live) multiply_tap<W>(sum, frames + (warp_row + tap) * LD, weights + i % STAGES * W * LD);
     }

@@ -10,66 +10,73 @@ struct ConvTiled {
     const bf16 *x, *weight, *bias;
     bf16 *y;
     const int32_t *from, *to; /* the segments of x and y */
-    int64_t rows, x_ld, weight_ld, y_ld;
+    int64_t rows, weight_ld, y_ld;
     int segments, cin, cout, depth, stride, act;
     bool whole; /* y and the bias can be accessed 16 bytes at a time */
 };
 
-/* Octet `octet` of row `row` of a stage: eight consecutive rows lie in different banks. */
+/* Octet `octet` of row `row` of a stage: eight consecutive rows lie in different banks. Rows a multiple of eight
+ * further on are as much further on, so that a place is worked out once and the others follow by adding. */
 static __device__ __forceinline__ int tile_place(int row, int octet) {
     return row * DEPTH + (octet ^ (row / 2 % OCTETS)) * 8;
 }
 
-/* What a thread copies of every stage: its octet of LOADS rows of each matrix. */
+/* What a thread copies of every stage: an octet of each STEP-th row of both matrices. */
+enum { STEP = THREADS / OCTETS };
 struct TileSource {
     const bf16 *x[LOADS], *weight;
-    bool x_live[LOADS];
-    int channels; /* of the weight's rows from this one on */
+    int rows, channels; /* that there are from the first one on */
+    int k, x_place, weight_place;
 };
 
 static __device__ __forceinline__ TileSource tile_source(const ConvTiled &a, int64_t row, int channel) {
     TileSource s;
-    int r = (int)threadIdx.x / OCTETS;
-    for (int i = 0; i < LOADS; i++) {
-        int64_t t = row + r + i * (THREADS / OCTETS);
-        s.x_live[i] = t < a.rows;
-        s.x[i] = a.x;
-        if (!s.x_live[i]) continue;
-        int segment = segment_of(a.to, a.segments, t);
-        s.x[i] += (a.from[segment] + (t - a.to[segment]) * a.stride) * a.x_ld;
-    }
+    int r = (int)threadIdx.x / OCTETS, octet = (int)threadIdx.x % OCTETS;
+    s.k = 8 * octet;
+    s.x_place = tile_place(r, octet);
+    s.weight_place = tile_place(fragment_place(r), octet);
+    s.rows = a.rows - row < TILE ? (int)(a.rows - row) - r : TILE;
     s.channels = a.cout - channel - r;
-    s.weight = a.weight + (s.channels > 0 ? (int64_t)(channel + r) * a.weight_ld : 0);
+    for (int i = 0; i < LOADS; i++) {
+        int64_t t = row + r + i * STEP;
+        s.x[i] = a.x;
+        if (i * STEP >= s.rows) continue;
+        int segment = segment_of(a.to, a.segments, t);
+        s.x[i] += (a.from[segment] + (t - a.to[segment]) * a.stride) * a.cin + s.k;
+    }
+    s.weight = a.weight + (s.channels > 0 ? (int64_t)(channel + r) * a.weight_ld + s.k : 0);
     return s;
 }
 
-static __device__ __forceinline__ void tile_copy(const ConvTiled &a, const TileSource &s, bf16 *stage, int k0) {
-    int r = (int)threadIdx.x / OCTETS, octet = (int)threadIdx.x % OCTETS, k = k0 + 8 * octet, step = THREADS / OCTETS;
-    bool inside = k < a.depth;
-    int64_t at = k;
-    if (a.x_ld != a.cin) at += k / a.cin * (a.x_ld - a.cin); /* a window with gaps between its rows */
+/* The next stage. */
+static __device__ __forceinline__ void tile_copy(const ConvTiled &a, TileSource *s, bf16 *stage) {
+    bool inside = s->k < a.depth;
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) {
+        copy_async16(stage + s->x_place + i * STEP * DEPTH, s->x[i], inside && i * STEP < s->rows);
+        s->x[i] += DEPTH;
+    }
+    stage += TILE * DEPTH + s->weight_place;
 #pragma unroll
     for (int i = 0; i < LOADS; i++)
-        copy_async16(stage + tile_place(r + i * step, octet), s.x[i] + at, inside && s.x_live[i]);
-    stage += TILE * DEPTH;
-#pragma unroll
-    for (int i = 0; i < LOADS; i++)
-        copy_async16(stage + tile_place(i * step + fragment_place(r), octet), s.weight + i * step * a.weight_ld + k,
-                     inside && i * step < s.channels);
+        copy_async16(stage + i * STEP * DEPTH, s->weight + i * STEP * a.weight_ld, inside && i * STEP < s->channels);
+    s->weight += DEPTH;
+    s->k += DEPTH;
 }
 
 /* sum[m][n] += the 16 rows m by 8 channels n of the warp's part, over a stage. */
 static __device__ __forceinline__ void tile_multiply(float sum[4][8][4], const bf16 *stage) {
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     int x_row = warp / 2 * 64 + lane % 16, w_row = warp % 2 * 64 + lane / 16 * 8 + lane % 8;
-    const bf16 *weight = stage + TILE * DEPTH;
 #pragma unroll
     for (int k = 0; k < OCTETS; k += 2) {
+        const bf16 *x_from = stage + tile_place(x_row, k + lane / 16);
+        const bf16 *w_from = stage + TILE * DEPTH + tile_place(w_row, k + lane / 8 % 2);
         uint32_t x[4][4], w[4][4];
 #pragma unroll
-        for (int m = 0; m < 4; m++) load_matrix_x4(x[m], stage + tile_place(x_row + 16 * m, k + lane / 16));
+        for (int m = 0; m < 4; m++) load_matrix_x4(x[m], x_from + 16 * m * DEPTH);
 #pragma unroll
-        for (int n = 0; n < 4; n++) load_matrix_x4(w[n], weight + tile_place(w_row + 16 * n, k + lane / 8 % 2));
+        for (int n = 0; n < 4; n++) load_matrix_x4(w[n], w_from + 16 * n * DEPTH);
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll
@@ -111,7 +118,7 @@ __global__ void __launch_bounds__(THREADS) conv_tiles(ConvTiled a, unsigned acro
     int channel = (int)(blockIdx.x % across) * TILE, count = (a.depth + DEPTH - 1) / DEPTH;
     TileSource source = tile_source(a, row, channel);
     for (int i = 0; i < STAGES - 1; i++) {
-        if (i < count) tile_copy(a, source, stages + i * 2 * TILE * DEPTH, i * DEPTH);
+        if (i < count) tile_copy(a, &source, stages + i * 2 * TILE * DEPTH);
         copy_async_commit();
     }
     float sum[4][8][4] = {};
@@ -119,7 +126,7 @@ __global__ void __launch_bounds__(THREADS) conv_tiles(ConvTiled a, unsigned acro
         copy_async_wait<STAGES - 2>();
         __syncthreads();
         int next = i + STAGES - 1;
-        if (next < count) tile_copy(a, source, stages + next % STAGES * 2 * TILE * DEPTH, next * DEPTH);
+        if (next < count) tile_copy(a, &source, stages + next % STAGES * 2 * TILE * DEPTH);
         copy_async_commit();
         tile_multiply(sum, stages + i % STAGES * 2 * TILE * DEPTH);
     }
@@ -128,12 +135,12 @@ __global__ void __launch_bounds__(THREADS) conv_tiles(ConvTiled a, unsigned acro
 }
 
 bool conv_is_tiled(const Device *dev, const ConvArgs *a) {
-    return dev->dtype == DTYPE_BF16 && rows_whole(a->x) && rows_whole(a->weight);
+    return dev->dtype == DTYPE_BF16 && a->x.ld == a->x.cols && rows_whole(a->x) && rows_whole(a->weight);
 }
 
 bool conv_tiled(Device *dev, const ConvArgs *a, Error *err) {
     ConvTiled t = {};
-    t.x = (const bf16 *)a->x.data, t.x_ld = a->x.ld;
+    t.x = (const bf16 *)a->x.data;
     t.weight = (const bf16 *)a->weight.data, t.weight_ld = a->weight.ld;
     t.bias = (const bf16 *)a->bias.data;
     t.y = (bf16 *)a->y.data, t.y_ld = a->y.ld;
