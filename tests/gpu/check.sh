@@ -50,7 +50,11 @@ part() {
   cat "$parts/stdout" >>"$log"
   grep '^{' "$parts/stdout" >>"$file"
   case $status in
-  0) note "$name" ok $((SECONDS - began)) "" ;;
+  0) if grep -q '^skipped: ' "$parts/stdout"; then
+      skip "$name" "$(sed -n 's/^skipped: //p' "$parts/stdout" | head -n 1)"
+    else
+      note "$name" ok $((SECONDS - began)) ""
+    fi ;;
   124 | 137) note "$name" "timed out" $((SECONDS - began)) "limit $most s" ;;
   *) note "$name" failed $((SECONDS - began)) "exit $status: $(tail -n 1 "$log" | tr -cd '[:alnum:] .,:_/()-' | cut -c -200)"
     failed=1 ;;

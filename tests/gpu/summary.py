@@ -65,10 +65,9 @@ def step_rows(found):
     for line in found["steps"]:
         if "step" not in line:
             continue
-        model = line["step"]
         if "error" in line:
-            rows.append([model, line["error"][:60]] + [None] * 11)
             continue
+        model = line["step"]
         padded, packed = (peer_rate(found, model, a) for a in ("padded", "packed"))
         over = lambda peer: line["tokens_s"] / peer["tokens_s"] if peer else None
         memory = line["memory_gib"] / packed["memory_gib"] if packed.get("memory_gib") else None
@@ -81,11 +80,7 @@ def step_rows(found):
 def roofline_rows(found):
     rows = []
     for line in found["roofline"]:
-        if "op" not in line:
-            continue
-        if "error" in line:
-            rows.append([line["op"], line["kind"], line["error"][:60], None, None, None, None])
-        else:
+        if "op" in line and "error" not in line:
             rows.append([line["op"], line["kind"], line["us"], line["gb_s"], line["of_copy"], line["tflop_s"],
                          line["of_matmul"]])
     return rows
@@ -96,9 +91,7 @@ def peer_rows(found):
     rows = []
     for line in found["peer"]:
         what = line.get("step") or line.get("encoder") or line.get("generate") or line.get("attention") or ""
-        if "error" in line:
-            rows.append([f"{line.get('peer')}: {what}", line["error"][:80]] + [None] * 4)
-        else:
+        if "error" not in line:
             rows.append([f"{line.get('peer')}: {what}"] + [line.get(key) for key in keys])
     return rows
 
@@ -114,8 +107,6 @@ def encoder_and_generation(found):
             peers = [p["tokens_s"] for p in found["peer"] if p.get("generate") == line["generate"] and "tokens_s" in p]
             rows.append([f"generation, {line['generate']}, tokens/s", line["tokens_s"], peers[0] if peers else None,
                          line["tokens_s"] / peers[0] if peers else None])
-        elif "generate" in line:
-            rows.append([f"generation, {line['generate']}: {line['error'][:60]}", None, None, None])
     for ours, theirs in (("attention, causal", "attention, causal"), ("attention, gated bias", "attention, no bias"),
                          ("attention_backward", "attention, causal, backward")):
         mine = [r["tflop_s"] for r in found["roofline"] if r.get("op") == ours and "tflop_s" in r]
@@ -124,6 +115,20 @@ def encoder_and_generation(found):
             rows.append([f"{ours}, TFLOP/s (peer: {theirs})", mine[0], peer[0] if peer else None,
                          mine[0] / peer[0] if peer else None])
     return rows
+
+
+def problems(found):
+    """A sentence for each part that did not do, and each line that is an error."""
+    result = [f"{p['part']}: {p['status']}{', ' + p['why'] if p.get('why') else ''}"
+              for p in found["parts"] if p.get("status") != "ok"]
+    for name in ("roofline", "steps", "twins", "peer", "small"):
+        for line in found[name]:
+            what = [str(line[key]) for key in ("peer", "op", "step", "generate", "twin", "precision") if key in line]
+            if "error" in line:
+                result.append(f"{name}, {', '.join(what)}: {line['error']}")
+            elif line.get("ok") is False:
+                result.append(f"{name}, {', '.join(what)}: differs from the CPU's in {line.get('where')}")
+    return ["What failed or was skipped"] + [f"  {line}" for line in result or ["nothing"]] + [""]
 
 
 def known_machine(gpu):
@@ -159,7 +164,7 @@ def machine_file(found, folder):
     missing = [key for key, value in measured.items() if not value]
     source = f"gpu-check of {machine.get('date')} at {machine.get('commit')}"
     source += f"; not measured: {', '.join(missing)}" if missing else ""
-    rows = [f"name: {machine['gpu']}", f"source: {source.replace(':', '.')}",
+    rows = [f"name: {json.dumps(machine['gpu'])}", f"source: {json.dumps(source)}",
             f"memory_gib: {float(machine['memory_mib']) / 1024:.1f}", f"copy_tb_s: {top['copy_tb_s']:.3f}",
             f"matmul_tflops: {top['matmul_tflops']:.1f}"]
     rows += [f"{key}: {value:.3f}" for key, value in values.items()]
@@ -185,8 +190,9 @@ def main():
     top = ceilings(found)
     if top:
         report += [f"ceilings: copy {top['copy_tb_s']:.2f} TB/s, matmul {top['matmul_tflops']:.0f} TFLOP/s", ""]
-    report += table("Parts", ["part", "status", "s", "why"],
-                    [[p.get("part"), p.get("status"), p.get("seconds"), p.get("why", "")] for p in found["parts"]])
+    report += table("Parts", ["part", "status", "s"],
+                    [[p.get("part"), p.get("status"), p.get("seconds")] for p in found["parts"]])
+    report += problems(found)
     report += table("LoRA steps: WavLM large and an LLM, clips of 1 to 15 s",
                     ["LLM", "tokens", "ms", "tokens/s", "of matmul", "x products", "estimate ms", "estimate x", "GiB",
                      "planned", "over padded peer", "over packed peer", "memory / packed peer"], step_rows(found))
@@ -196,8 +202,8 @@ def main():
     report += table("Operations at the shapes of WavLM large and Qwen2.5 7B",
                     ["operation", "kind", "us", "GB/s", "of copy", "TFLOP/s", "of matmul"], roofline_rows(found))
     report += table("Tiny steps beside the CPU device", ["model", "precision", "loss", "CPU's", "worst cosine", "ok"],
-                    [[t.get("twin"), t.get("precision"), t.get("loss"), t.get("other"), t.get("cosine"),
-                      t.get("error", t.get("ok"))] for t in found["twins"]])
+                    [[t.get("twin"), t.get("precision"), t.get("loss"), t.get("other"), t.get("cosine"), t.get("ok")]
+                     for t in found["twins"] if "error" not in t])
     if name:
         report += [f"machine.yaml here and ~/.cache/semollm/machines/{name}.yaml hold what was measured: "
                    f"`semollm train CONFIG --estimate {name}` uses it from now on."]
