@@ -32,11 +32,20 @@ static const Command *find(const char *name) {
     return NULL;
 }
 
+/* Output that could not be written (a full disk behind a redirect) is a failure too. */
+static int finish(Error *err, bool ok) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && ok) ok = fail(err, "standard output: cannot be written");
+    if (ok) return EXIT_DONE;
+    fprintf(stderr, "semollm: %s\n", err->text);
+    return err->exit_code;
+}
+
 int main(int argc, char **argv) {
     device_calm_idle_threads(argv);
     if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))) {
         print_help(stdout);
-        return EXIT_DONE;
+        Error unwritten = {0};
+        return finish(&unwritten, true);
     }
     if (argc < 2) {
         print_help(stderr);
@@ -49,9 +58,5 @@ int main(int argc, char **argv) {
     }
     Error err = {0};
     bool ok = command->run(argc - 1, argv + 1, &err);
-    /* Output that could not be written (a full disk behind a redirect) is a failure too. */
-    if ((fflush(stdout) != 0 || ferror(stdout)) && ok) ok = fail(&err, "standard output: cannot be written");
-    if (ok) return EXIT_DONE;
-    fprintf(stderr, "semollm: %s\n", err.text);
-    return err.exit_code;
+    return finish(&err, ok);
 }

@@ -33,7 +33,50 @@ static bool find_split(const Run *run, const EvalArguments *a, Split *split, Err
     if (split->count == 0)
         return fail_usage(err, "%s: the %s split is empty; data.test names groups or speakers to hold out", a->run,
                           a->split);
-    if (a->limit > 0 && (size_t)a->limit < split->count) split->count = (size_t)a->limit;
+    return true;
+}
+
+typedef struct Place {
+    double place; /* in (0, 1): how far through its class */
+    uint32_t index;
+} Place;
+
+static int by_place(const void *a, const void *b) {
+    const Place *x = a, *y = b;
+    return x->place < y->place ? -1 : x->place > y->place ? 1 : (x->index > y->index) - (x->index < y->index);
+}
+
+/* How many of `limit` clips each class gets: its share, as its clips come when all go through theirs together. */
+static bool share_out(const Run *run, const Split *split, size_t limit, const int64_t *held, int64_t *quota,
+                      Error *err) {
+    int64_t seen[SCORE_CLASSES_MAX] = {0};
+    Place *places = memory_new(split->count, sizeof *places, err);
+    if (!places) return false;
+    for (size_t i = 0; i < split->count; i++) {
+        int32_t c = run->class_of[split->items[i]];
+        places[i] = (Place){((double)seen[c]++ + 0.5) / (double)held[c], split->items[i]};
+    }
+    qsort(places, split->count, sizeof *places, by_place);
+    for (size_t i = 0; i < limit; i++) quota[run->class_of[places[i].index]]++;
+    free(places);
+    return true;
+}
+
+/* Only `limit` clips of the split: of each class its share, at equal distances through the shards. `chosen` owns
+ * them. */
+static bool limit_split(const Run *run, Split *split, int64_t limit, uint32_t **chosen, Error *err) {
+    if (limit == 0 || (size_t)limit >= split->count) return true;
+    int64_t held[SCORE_CLASSES_MAX] = {0}, quota[SCORE_CLASSES_MAX] = {0}, seen[SCORE_CLASSES_MAX] = {0};
+    for (size_t i = 0; i < split->count; i++) held[run->class_of[split->items[i]]]++;
+    *chosen = memory_new((size_t)limit, sizeof **chosen, err);
+    if (!*chosen || !share_out(run, split, (size_t)limit, held, quota, err)) return false;
+    size_t count = 0;
+    for (size_t i = 0; i < split->count; i++) {
+        int32_t c = run->class_of[split->items[i]];
+        int64_t before = seen[c]++ * quota[c] / held[c];
+        if (seen[c] * quota[c] / held[c] > before) (*chosen)[count++] = split->items[i];
+    }
+    *split = (Split){.items = *chosen, .count = count};
     return true;
 }
 
@@ -135,10 +178,13 @@ static bool evaluate(const EvalArguments *a, Error *err) {
     char *journal = path_join(a->out, "answers.partial.jsonl", err);
     AnswerOptions options = answer_options(a, control);
     options.journal = journal;
-    bool ok = journal && find_split(run, a, &split, err) && folder_make(a->out, err) &&
-              answers_make(run, &split, &options, &answers, err) && report_run(run, a, &options, &answers, err);
+    uint32_t *chosen = NULL;
+    bool ok = journal && find_split(run, a, &split, err) && limit_split(run, &split, a->limit, &chosen, err) &&
+              folder_make(a->out, err) && answers_make(run, &split, &options, &answers, err) &&
+              report_run(run, a, &options, &answers, err);
     if (ok) remove(journal);
     answers_free(&answers);
+    free(chosen);
     free(journal);
     run_close(run);
     return ok;
@@ -160,11 +206,12 @@ bool command_eval(int argc, char **argv, Error *err) {
         {"checkpoint", 0, OPTION_TEXT, &a.checkpoint, "NAME",
          "best, last, step-N or a folder (default: best, else last)"},
         {"control", 0, OPTION_TEXT, &a.control, "NAME", "noise, permute or untrained: must fall to chance"},
-        {"rank", 0, OPTION_FLAG, &a.rank, NULL, "take the class of highest likelihood for the emotion"},
+        {"rank", 0, OPTION_FLAG, &a.rank, NULL,
+         "take the class of highest likelihood for the emotion, which the response must begin with"},
         {"require", 0, OPTION_TEXTS, &a.require, "ASPECT=UA",
          "fail below this UA (emotion=0.85); \"chance\": fail unless chance lies in its interval"},
         {"examples", 0, OPTION_INT, &a.examples, "N", "print N clips: measured cues beside the generated text"},
-        {"limit", 0, OPTION_INT, &a.limit, "N", "only the first N clips"},
+        {"limit", 0, OPTION_INT, &a.limit, "N", "only N clips, each class in its share"},
         {"clips", 0, OPTION_INT, &a.clips, "N", "clips answered together (default 16)"},
         {"max-new", 0, OPTION_INT, &a.max_new, "N", "longest answer in tokens (default 160)"},
         {"beams", 0, OPTION_INT, &a.beams, "N", "beam search; 1 (default): none"},
