@@ -10,6 +10,12 @@
 
 enum { GPUS_MOST = 4096, OPS_MOST = 64, OPS_SHOWN = 14 };
 
+#ifdef SEMOLLM_CUDA
+static const char SCRATCH[] = "scratch";
+#else
+static const char SCRATCH[] = "scratch (the CPU's: no CUDA in this build)";
+#endif
+
 static const double GIB = 1024.0 * 1024.0 * 1024.0;
 static const double CUDA_GIB = 1.0; /* CUDA's own, cuBLASLt's workspace, what the driver keeps */
 
@@ -268,7 +274,7 @@ static void report_memory(const Estimate *e, FILE *out) {
     if (memory.encoder) memory_row(out, "activations of encoder and adapter", (double)memory.front);
     memory_row(out, "activations of the LLM", (double)(memory.activations - memory.logits));
     memory_row(out, "a chunk of logits", (double)memory.logits);
-    memory_row(out, "scratch", (double)plan_scratch(e->run->dev));
+    memory_row(out, SCRATCH, (double)plan_scratch(e->run->dev));
     memory_row(out, "CUDA and its libraries", CUDA_GIB * GIB);
     double used = used_gib(e), had = e->machine->memory_gib;
     fprintf(out, "  %-46s %9.2f of %.1f: %s\n", "in all", used, had, used <= had ? "fits" : "DOES NOT FIT");
