@@ -1,24 +1,34 @@
 /* LoRA's skinny products by hand: each reads its large operand once, whatever it computes of it.
  *
- * A block takes a strip of 512 columns of the large operand, 64 a warp, and walks down a group of rows, 16 at a
- * time. Of the small operands a warp keeps what its columns meet in registers: A or sB as fragments of the inner
- * rows' product, and the sums of the gradients. The inner rows of a strip are summed over the warps in shared
- * memory, then over strips by a second kernel; gradients over groups of rows by a third. All sums have a fixed
- * order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without tensor cores. */
+ * A block takes a strip of 512 or 1024 columns of the large operand, which its eight warps share, and walks down
+ * a group of rows, 16 at a time. Of the small operands a warp keeps what its columns meet in registers: A or sB as
+ * fragments of the inner rows' product, and the sums of the gradients. The inner rows of a strip are summed over the
+ * warps in shared memory, then over strips by a second kernel; gradients over groups of rows by a third. All sums have
+ * a fixed order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without tensor cores.
+ */
 #include "kernels/cuda/lora.cuh"
 
 #include "kernels/cuda/eight.cuh"
 #include "kernels/cuda/rows.cuh"
 
-enum { WARPS = 8, STAGES = 4, TILE_ROWS = 16, WARP_COLS = 64, STRIP = WARPS * WARP_COLS };
-enum { TILE_BYTES = TILE_ROWS * WARP_COLS * 2, THREADS = 32 * WARPS };
-enum { BLOCKS_WANTED = 256, GROUP_LEAST = 64 }; /* enough blocks for the largest GPU */
+enum {
+    WARPS = 8,
+    THREADS = 32 * WARPS,
+    STAGES = 4,
+    TILE_ROWS = 16,
+    TILE_COLS = 64,
+    TILE_BYTES = TILE_ROWS * TILE_COLS * 2
+};
+
+/* One block for each of a large GPU's processors has enough on its way; of more, the partial sums would cost. */
+enum { BLOCKS_WANTED = 128, GROUP_LEAST = 128 };
 
 template <typename T> struct Walk {
     const T *large, *low;
     int64_t ld, ldlow, rows, cols, group_rows;
     LoraParts lora;
     bool of_dy;
+    int strip;       /* columns of one */
     int width;       /* columns of the partial sums below: Σr or the largest rank, padded */
     int groups;      /* of rows */
     float *inner;    /* [strips, rows, width] */
@@ -62,15 +72,17 @@ LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in) {
 
 /* ---- strips ---- */
 
-static __host__ __device__ inline int strips_of(int64_t cols) { return (int)((cols + STRIP - 1) / STRIP); }
+static __host__ __device__ inline int strips_of(int64_t cols, int strip) { return (int)((cols + strip - 1) / strip); }
 
 /* Of dy, each part with a pair has its own strips, in order. */
-static __host__ __device__ inline int part_strips(const LoraPart &p) { return p.rank ? strips_of(p.outputs) : 0; }
+template <typename T> static __host__ __device__ inline int part_strips(const Walk<T> &k, int part) {
+    return k.lora.part[part].rank ? strips_of(k.lora.part[part].outputs, k.strip) : 0;
+}
 
-static __host__ __device__ inline int strip_count(const LoraParts &lora, bool of_dy, int64_t cols) {
-    if (!of_dy) return strips_of(cols);
+template <typename T> static __host__ __device__ inline int strip_count(const Walk<T> &k) {
+    if (!k.of_dy) return strips_of(k.cols, k.strip);
     int strips = 0;
-    for (int i = 0; i < LINEAR_PARTS; i++) strips += part_strips(lora.part[i]);
+    for (int i = 0; i < LINEAR_PARTS; i++) strips += part_strips(k, i);
     return strips;
 }
 
@@ -81,12 +93,12 @@ struct Strip {
     int first, rank;
 };
 
-static __device__ __forceinline__ Strip strip_at(const LoraParts &lora, bool of_dy, int64_t cols, int number) {
-    if (!of_dy) return Strip{0, (int64_t)number * STRIP, cols, 0, lora.rank};
+template <typename T> static __device__ __forceinline__ Strip strip_at(const Walk<T> &k, int number) {
+    if (!k.of_dy) return Strip{0, (int64_t)number * k.strip, k.cols, 0, k.lora.rank};
     int i = 0;
-    while (i + 1 < LINEAR_PARTS && number >= part_strips(lora.part[i])) number -= part_strips(lora.part[i++]);
-    const LoraPart &p = lora.part[i];
-    return Strip{i, p.output + (int64_t)number * STRIP, p.output + p.outputs, p.first, p.rank};
+    while (i + 1 < LINEAR_PARTS && number >= part_strips(k, i)) number -= part_strips(k, i++);
+    const LoraPart &p = k.lora.part[i];
+    return Strip{i, p.output + (int64_t)number * k.strip, p.output + p.outputs, p.first, p.rank};
 }
 
 static __device__ __forceinline__ int part_of_inner(const LoraParts &lora, int j) {
@@ -164,26 +176,29 @@ static __device__ __forceinline__ void mask_tile(const DropoutMask &mask, char *
     __syncwarp();
 }
 
-/* A warp's share of 16 inner rows, from its 64 columns, in shared memory. */
+/* A warp's share of 16 inner rows, from 64 columns, in shared memory; added to what it left there before where
+ * `more`. */
 template <int NT>
-static __device__ __forceinline__ void inner_tile(const char *tile, uint32_t (*small)[NT][2], float *sums, int begin,
-                                                  int end, int lane) {
+static __device__ __forceinline__ void inner_tile(const char *tile, uint32_t (*small)[NT][2], float *sums, bool more,
+                                                  int begin, int end, int lane) {
     uint32_t a[4][4];
 #pragma unroll
     for (int step = 0; step < 4; step++) load_matrix_x4(a[step], tile + tile_at(lane % 16, 2 * step + lane / 16));
 #pragma unroll
     for (int nt = 0; nt < NT; nt++) {
         if (nt < begin || nt >= end) continue;
+        float2 *upper = (float2 *)(sums + lane / 4 * Layout<NT>::SUM_ROW + 8 * nt + 2 * (lane % 4));
+        float2 *lower = upper + 4 * Layout<NT>::SUM_ROW;
         float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (more) d[0] = upper->x, d[1] = upper->y, d[2] = lower->x, d[3] = lower->y;
 #pragma unroll
         for (int step = 0; step < 4; step++) mma_16816(d, a[step], small[step][nt]);
-        float *to = sums + lane / 4 * Layout<NT>::SUM_ROW + 8 * nt + 2 * (lane % 4);
-        *(float2 *)to = make_float2(d[0], d[1]);
-        *(float2 *)(to + 8 * Layout<NT>::SUM_ROW) = make_float2(d[2], d[3]);
+        *upper = make_float2(d[0], d[1]);
+        *lower = make_float2(d[2], d[3]);
     }
 }
 
-/* The warp's 64 columns of the gradient, 16 rows further. */
+/* 64 columns of the gradient, 16 rows further. */
 template <int NT>
 static __device__ __forceinline__ void gradient_tile(const char *tile, const char *lows, float (*sum)[NT][4], int begin,
                                                      int end, int lane) {
@@ -204,21 +219,33 @@ static __device__ __forceinline__ void gradient_tile(const char *tile, const cha
     }
 }
 
+/* The row and the four columns of 16 × 8·NT that a thread sums: eight neighbours read all banks, from one row or
+ * the halves of two. */
+struct Four {
+    int row, at;
+};
+
+template <int NT> static __device__ __forceinline__ Four four_of(int item) {
+    int eights = NT / 4, rest = item - TILE_ROWS * 8 * eights, pair = rest / 8;
+    if (rest < 0) return Four{item / 8 % TILE_ROWS, item / (8 * TILE_ROWS) * 8 + item % 8};
+    return Four{pair / 2 * 4 + pair % 2 + rest % 8 / 4 * 2, 8 * eights + rest % 4};
+}
+
 /* Sums 16 inner rows over the warps, in order. */
 template <int NT>
 static __device__ __forceinline__ void put_inner(const Walk<bf16> &k, const float *sums, int64_t row, int64_t last,
                                                  int strip, int first) {
     for (int item = (int)threadIdx.x; item < TILE_ROWS * 2 * NT; item += THREADS) {
-        int r = item / (2 * NT), four = item % (2 * NT);
+        Four of = four_of<NT>(item);
         float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
         for (int warp = 0; warp < WARPS; warp++) {
-            uint4 raw = load16(sums + (warp * TILE_ROWS + r) * Layout<NT>::SUM_ROW + 4 * four);
+            uint4 raw = load16(sums + (warp * TILE_ROWS + of.row) * Layout<NT>::SUM_ROW + 4 * of.at);
             total[0] += bits_float(raw.x), total[1] += bits_float(raw.y);
             total[2] += bits_float(raw.z), total[3] += bits_float(raw.w);
         }
-        if (row + r < last)
-            store16(k.inner + (strip * k.rows + row + r) * k.width + first + 4 * four,
+        if (row + of.row < last)
+            store16(k.inner + (strip * k.rows + row + of.row) * k.width + first + 4 * of.at,
                     make_uint4(float_bits(total[0]), float_bits(total[1]), float_bits(total[2]), float_bits(total[3])));
     }
 }
@@ -246,69 +273,85 @@ static __device__ __forceinline__ void put_gradient(const Walk<bf16> &k, float (
             }
 }
 
+/* How many tiles beside each other a warp takes: as its registers allow, and the partial sums' sizes ask. */
+static constexpr int tiles_beside(int nt, bool inner, bool gradient) {
+    return inner && nt <= (gradient ? 2 : 6) ? 2 : 1;
+}
+
 /* Grid: strips, groups of rows, passes of 8 · NT inner columns. */
 template <int NT, bool INNER, bool GRADIENT>
 static __global__ void __launch_bounds__(THREADS) skinny_kernel(Walk<bf16> k) {
     typedef Layout<NT> At;
+    enum { TILES = tiles_beside(NT, INNER, GRADIENT) };
     char *shared = shared_memory();
+    float *sums = (float *)(shared + At::SUMS);
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, pass = (int)blockIdx.z * NT * 8;
-    Strip strip = strip_at(k.lora, k.of_dy, k.cols, (int)blockIdx.x);
-    int64_t column = strip.begin + warp * WARP_COLS;
+    Strip strip = strip_at(k, (int)blockIdx.x);
+    int64_t columns = strip.begin + warp * TILES * TILE_COLS; /* the warp's */
     int64_t row = blockIdx.y * k.group_rows, last = row + k.group_rows < k.rows ? row + k.group_rows : k.rows;
-    int tiles = (int)((last - row + TILE_ROWS - 1) / TILE_ROWS), loaded = 0;
     bool masks = !(INNER && GRADIENT) && k.lora.drops && !k.of_dy; /* both are wanted of dy alone */
-    uint32_t small[INNER ? 4 : 1][NT][2];
-    float sum[GRADIENT ? 4 : 1][NT][4];
+    uint32_t small[INNER ? TILES : 1][4][NT][2];
+    float sum[GRADIENT ? TILES : 1][4][NT][4];
     if (INNER) {
 #pragma unroll
-        for (int at = 0; at < 8 * NT; at++) {
+        for (int at = 0; at < TILES * 8 * NT; at++) {
             int step = at / 2 / NT, nt = at / 2 % NT, half = at % 2, j = pass + 8 * nt + lane / 4;
-            int64_t c = column + 16 * step + 8 * half + 2 * (lane % 4);
-            small[step][nt][half] = pack_bf16(small_at(k, strip, c, j), small_at(k, strip, c + 1, j));
+            int64_t c = columns + 16 * step + 8 * half + 2 * (lane % 4);
+            small[step / 4][step % 4][nt][half] = pack_bf16(small_at(k, strip, c, j), small_at(k, strip, c + 1, j));
         }
     }
     if (GRADIENT) {
 #pragma unroll
-        for (int at = 0; at < 16 * NT; at++) sum[at / 4 / NT][at / 4 % NT][at % 4] = 0.0f;
+        for (int at = 0; at < TILES * 16 * NT; at++) sum[at / 16 / NT][at / 4 / NT % 4][at / 4 % NT][at % 4] = 0.0f;
     }
-    for (int t = 1 - STAGES; t < tiles; t++) { /* tile t, while the loads run ahead */
-        char *tile = shared + ((t & (STAGES - 1)) * WARPS + warp) * TILE_BYTES;
-        char *lows = shared + At::LOWS + (t & (STAGES - 1)) * TILE_ROWS * At::LOW_ROW;
-        float *sums = (float *)(shared + At::SUMS);
-        if (t >= 0) {
-            copy_async_wait<STAGES - 2>();
-            __syncthreads(); /* tile t is here; tile t - 1, and its sums, have been read */
-        }
-        if (loaded < tiles) {
-            int stage = loaded & (STAGES - 1);
-            int64_t from = row + (int64_t)loaded * TILE_ROWS;
-            load_tile(k, shared + (stage * WARPS + warp) * TILE_BYTES, from, last, column, strip.end, lane);
-            if (GRADIENT)
-                load_low<NT>(k, shared + At::LOWS + stage * TILE_ROWS * At::LOW_ROW, from, last, strip.first + pass,
-                             strip.rank - pass, (int)threadIdx.x);
-        }
-        loaded++;
-        copy_async_commit();
-        if (t < 0) continue;
-        int64_t at = row + (int64_t)t * TILE_ROWS;
-        for (int i = 0; i < (masks ? LINEAR_PARTS : 1); i++) {
-            const LoraPart &p = k.lora.part[i];
-            int begin = masks ? (p.first - pass) / 8 : 0, end = masks ? (p.first + p.rank - pass) / 8 : NT;
-            const char *from = tile;
-            if (masks && (end <= 0 || begin >= NT || !p.rank)) continue;
-            if (masks && p.drops) {
-                from = shared + At::MASKED + warp * TILE_BYTES;
-                mask_tile(p.mask, shared + At::MASKED + warp * TILE_BYTES, tile, at, last, column, lane);
+    int steps = (int)((last - row + TILE_ROWS - 1) / TILE_ROWS) * TILES, loaded = 0;
+    for (int step = 1 - STAGES; step < steps; step += step < 0 ? 1 : TILES) { /* the loads run ahead */
+#pragma unroll
+        for (int beside = 0; beside < TILES; beside++) {
+            if (step < 0 && beside) break;
+            if (step >= 0) {
+                copy_async_wait<STAGES - 2>();
+                __syncthreads(); /* this step's tiles are here; the last one's, and its sums, have been read */
             }
-            if (INNER) inner_tile<NT>(from, small, sums + warp * TILE_ROWS * At::SUM_ROW, begin, end, lane);
-            if (GRADIENT) gradient_tile<NT>(from, lows, sum, begin, end, lane);
+            if (loaded < steps) {
+                int stage = loaded & (STAGES - 1), tile = loaded / TILES;
+                int64_t from = row + (int64_t)tile * TILE_ROWS, column = columns + loaded % TILES * TILE_COLS;
+                load_tile(k, shared + (stage * WARPS + warp) * TILE_BYTES, from, last, column, strip.end, lane);
+                if (GRADIENT && loaded % TILES == 0)
+                    load_low<NT>(k, shared + At::LOWS + (tile & (STAGES - 1)) * TILE_ROWS * At::LOW_ROW, from, last,
+                                 strip.first + pass, strip.rank - pass, (int)threadIdx.x);
+            }
+            loaded++;
+            copy_async_commit();
+            if (step < 0) continue;
+            const char *tile = shared + (((step + beside) & (STAGES - 1)) * WARPS + warp) * TILE_BYTES;
+            const char *lows = shared + At::LOWS + (step / TILES & (STAGES - 1)) * TILE_ROWS * At::LOW_ROW;
+            int64_t at = row + (int64_t)(step / TILES) * TILE_ROWS, column = columns + beside * TILE_COLS;
+            for (int i = 0; i < (masks ? LINEAR_PARTS : 1); i++) {
+                const LoraPart &p = k.lora.part[i];
+                int begin = masks ? (p.first - pass) / 8 : 0;
+                int end = masks && i + 1 < LINEAR_PARTS ? (p.first + p.rank - pass) / 8 : NT;
+                const char *from = tile;
+                if (end <= 0 || begin >= NT || begin >= end) continue;
+                if (masks && p.drops) {
+                    char *masked = shared + At::MASKED + warp * TILE_BYTES;
+                    mask_tile(p.mask, masked, tile, at, last, column, lane);
+                    from = masked;
+                }
+                if (INNER)
+                    inner_tile<NT>(from, small[beside], sums + warp * TILE_ROWS * At::SUM_ROW, beside > 0, begin, end,
+                                   lane);
+                if (GRADIENT) gradient_tile<NT>(from, lows, sum[beside], begin, end, lane);
+            }
         }
-        if (INNER) {
+        if (INNER && step >= 0) {
             __syncthreads();
-            put_inner<NT>(k, sums, at, last, (int)blockIdx.x, pass);
+            put_inner<NT>(k, sums, row + (int64_t)(step / TILES) * TILE_ROWS, last, (int)blockIdx.x, pass);
         }
     }
-    if (GRADIENT) put_gradient<NT>(k, sum, column, strip.end, pass, lane);
+#pragma unroll
+    for (int beside = 0; beside < TILES; beside++)
+        if (GRADIENT) put_gradient<NT>(k, sum[beside], columns + beside * TILE_COLS, strip.end, pass, lane);
 }
 
 /* ---- sums over strips and over groups of rows ---- */
@@ -328,12 +371,12 @@ template <typename T> static __host__ __device__ inline int inner_cols(const Inn
 static __global__ void __launch_bounds__(THREADS) gather_kernel(Walk<bf16> k, Inner<bf16> to) {
     int cols = inner_cols(to, k.lora.rank);
     int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x, row = item / cols;
-    int j = (int)(item % cols), strip = 0, strips = strips_of(k.cols), inner = j;
+    int j = (int)(item % cols), strip = 0, strips = strips_of(k.cols, k.strip), inner = j;
     if (row >= k.rows) return;
     if (k.of_dy && j < k.lora.rank) {
         int part = part_of_inner(k.lora, j);
-        for (int i = 0; i < part; i++) strip += part_strips(k.lora.part[i]);
-        strips = part_strips(k.lora.part[part]);
+        for (int i = 0; i < part; i++) strip += part_strips(k, i);
+        strips = part_strips(k, part);
         inner = j - k.lora.part[part].first;
     }
     float total = 0.0f;
@@ -424,19 +467,28 @@ static bool wants_gradient(const Skinny *s) {
     return false;
 }
 
-/* The plan of a walk, without its partial sums' memory; few enough groups that these stay small. */
+static bool wants_inner(const Skinny *s) { return tensor_present(s->inner) || tensor_present(s->tail); }
+
+/* Inner columns that a strip meets. */
+static int rank_across(const Skinny *s, const LoraParts *lora) { return s->of_dy ? largest_rank(lora) : lora->rank; }
+
+/* Groups of rows, at most: no more for fewer rows. */
+static int64_t most_groups(int strips, int64_t rows) {
+    int64_t wanted = strips ? (BLOCKS_WANTED + strips - 1) / strips : 1, most = (rows + GROUP_LEAST - 1) / GROUP_LEAST;
+    return most < 1 ? 1 : most < wanted ? most : wanted;
+}
+
+/* The plan of a walk, without its partial sums' memory. */
 template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *lora) {
     Walk<T> k = {};
+    int rank = rank_across(s, lora), nt = tiles_across(rank);
+    bool inner = wants_inner(s), gradient = wants_gradient(s);
     k.large = (const T *)s->large.data, k.ld = s->large.ld, k.rows = s->large.rows, k.cols = s->large.cols;
     k.low = (const T *)s->low.data, k.ldlow = s->low.ld;
     k.lora = *lora, k.of_dy = s->of_dy;
-    int rank = s->of_dy ? largest_rank(lora) : lora->rank, across = 8 * tiles_across(rank);
-    k.width = (rank + across - 1) / across * across;
-    int strips = strip_count(*lora, s->of_dy, k.cols);
-    int64_t wanted = strips ? (BLOCKS_WANTED + strips - 1) / strips : 1,
-            most = (k.rows + GROUP_LEAST - 1) / GROUP_LEAST;
-    if (most > wanted) most = wanted;
-    if (most < 1) most = 1;
+    k.strip = tiles_beside(nt, inner, gradient) * WARPS * TILE_COLS;
+    k.width = (rank + 8 * nt - 1) / (8 * nt) * 8 * nt;
+    int64_t most = most_groups(strip_count(k), k.rows);
     k.group_rows = ((k.rows + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     k.groups = k.rows ? (int)((k.rows + k.group_rows - 1) / k.group_rows) : 0;
     return k;
@@ -444,15 +496,11 @@ template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *l
 
 /* Floats of partial sums, of the inner rows and of the gradients; for any fewer rows no more. */
 static int64_t inner_floats(const Skinny *s, const Walk<bf16> &k) {
-    bool inner = tensor_present(s->inner) || tensor_present(s->tail);
-    return inner ? strip_count(k.lora, k.of_dy, k.cols) * k.rows * k.width : 0;
+    return wants_inner(s) ? strip_count(k) * k.rows * k.width : 0;
 }
 
 static int64_t gradient_floats(const Skinny *s, const Walk<bf16> &k) {
-    int strips = strip_count(k.lora, k.of_dy, k.cols);
-    int64_t wanted = strips ? (BLOCKS_WANTED + strips - 1) / strips : 1,
-            most = (k.rows + GROUP_LEAST - 1) / GROUP_LEAST;
-    return wants_gradient(s) ? (most < wanted ? most : wanted) * k.width * k.cols : 0;
+    return wants_gradient(s) ? most_groups(strip_count(k), k.rows) * k.width * k.cols : 0;
 }
 
 size_t skinny_scratch(const Skinny *s, const LoraParts *lora) {
@@ -480,7 +528,7 @@ static Gradients gradients_of(const Skinny *s) {
 }
 
 template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner, bool gradient, Error *err) {
-    dim3 grid((unsigned)strip_count(k.lora, k.of_dy, k.cols), (unsigned)k.groups, (unsigned)(k.width / (8 * NT)));
+    dim3 grid((unsigned)strip_count(k), (unsigned)k.groups, (unsigned)(k.width / (8 * NT)));
     size_t shared = k.lora.drops && !k.of_dy ? Layout<NT>::ALL : Layout<NT>::MASKED;
     if (inner && gradient) return LAUNCH(dev, err, (skinny_kernel<NT, true, true>), grid, THREADS, shared, k);
     if (inner) return LAUNCH(dev, err, (skinny_kernel<NT, true, false>), grid, THREADS, shared, k);
@@ -489,10 +537,10 @@ template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner,
 
 static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
     Walk<bf16> k = walk_of<bf16>(s, lora);
-    bool inner = tensor_present(s->inner) || tensor_present(s->tail), gradient = wants_gradient(s), ok;
+    bool inner = wants_inner(s), gradient = wants_gradient(s), ok;
     k.inner = (float *)scratch;
     k.gradient = k.inner + inner_floats(s, k);
-    switch (tiles_across(s->of_dy ? largest_rank(lora) : lora->rank)) {
+    switch (tiles_across(rank_across(s, lora))) {
     case 2:
         ok = walk<2>(dev, k, inner, gradient, err);
         break;
@@ -518,9 +566,9 @@ static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, vo
 
 template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, const LoraParts *lora, Error *err) {
     Walk<T> k = walk_of<T>(s, lora);
-    k.width = s->of_dy ? largest_rank(lora) : lora->rank;
+    k.width = rank_across(s, lora);
     bool ok = true;
-    if (tensor_present(s->inner) || tensor_present(s->tail))
+    if (wants_inner(s))
         ok = LAUNCH(dev, err, plain_inner_kernel<T>, dim3((unsigned)k.rows), THREADS, 0, k, inner_of<T>(s));
     if (ok && wants_gradient(s))
         ok = LAUNCH(dev, err, plain_gradient_kernel<T>, blocks_for(k.width * k.cols, THREADS), THREADS, 0, k,
@@ -529,8 +577,7 @@ template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, con
 }
 
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
-    bool nothing = !tensor_present(s->inner) && !tensor_present(s->tail) && !wants_gradient(s);
-    if (!lora->rank || !s->large.rows || nothing) return true;
+    if (!lora->rank || !s->large.rows || !(wants_inner(s) || wants_gradient(s))) return true;
     if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
     return s->large.dtype == DTYPE_BF16 ? skinny_plain<bf16>(dev, s, lora, err)
                                         : skinny_plain<float>(dev, s, lora, err);
