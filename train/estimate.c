@@ -258,14 +258,14 @@ static void find_largest(Estimate *e) {
 /* ---- report ---- */
 
 static void memory_row(FILE *out, const char *what, double bytes) {
-    fprintf(out, "  %-46s %9.2f\n", what, bytes / GIB);
+    fprintf(out, "  %-50s %9.2f\n", what, bytes / GIB);
 }
 
 static void report_memory(const Estimate *e, FILE *out) {
     SpeechLlmMemory memory = speech_llm_memory(e->run->model);
     const Params *params = speech_llm_params(e->run->model);
     char label[80];
-    fprintf(out, "\n%-48s %9s\n", "memory of a GPU", "GiB");
+    fprintf(out, "\n%-52s %9s\n", "memory of a GPU", "GiB");
     if (memory.encoder) memory_row(out, "encoder, frozen, bf16", (double)memory.encoder);
     memory_row(out, "LLM, frozen, bf16", (double)memory.llm);
     snprintf(label, sizeof label, "%.1f M trainable: weights, gradients, bf16 copies", (double)params->total / 1e6);
@@ -277,7 +277,7 @@ static void report_memory(const Estimate *e, FILE *out) {
     memory_row(out, SCRATCH, (double)plan_scratch(e->run->dev));
     memory_row(out, "CUDA and its libraries", CUDA_GIB * GIB);
     double used = used_gib(e), had = e->machine->memory_gib;
-    fprintf(out, "  %-46s %9.2f of %.1f: %s\n", "in all", used, had, used <= had ? "fits" : "DOES NOT FIT");
+    fprintf(out, "  %-50s %9.2f of %.1f: %s\n", "in all", used, had, used <= had ? "fits" : "DOES NOT FIT");
 }
 
 static void report_largest(const Estimate *e, FILE *out) {
@@ -289,7 +289,7 @@ static void report_largest(const Estimate *e, FILE *out) {
 }
 
 static void time_row(const Estimate *e, FILE *out, const char *what, double seconds) {
-    fprintf(out, "  %-46s %9.2f %7.1f %%\n", what, seconds * 1e3, 100 * seconds / e->whole);
+    fprintf(out, "  %-50s %9.2f %7.1f %%\n", what, seconds * 1e3, 100 * seconds / e->whole);
 }
 
 static int by_seconds(const void *a, const void *b) {
@@ -299,14 +299,14 @@ static int by_seconds(const void *a, const void *b) {
 
 static void report_ops(Estimate *e, FILE *out) {
     qsort(e->ops, (size_t)e->op_count, sizeof *e->ops, by_seconds);
-    fprintf(out, "\n%-48s %9s %9s\n", "the operations that take longest", "ms", "share");
+    fprintf(out, "\n%-52s %9s %9s\n", "the operations that take longest", "ms", "share");
     for (int i = 0; i < e->op_count && i < OPS_SHOWN; i++) time_row(e, out, e->ops[i].op, e->ops[i].seconds);
 }
 
 static void report_time(const Estimate *e, FILE *out) {
     const double *s = e->seconds;
     double tokens = (double)e->steps.tokens / e->steps.steps;
-    fprintf(out, "\n%-48s %9s %9s\n", "time of a step", "ms", "share");
+    fprintf(out, "\n%-52s %9s %9s\n", "time of a step", "ms", "share");
     time_row(e, out, "matrix products", s[WORK_GEMM]);
     time_row(e, out, "LoRA's own products", s[WORK_LORA]);
     time_row(e, out, "attention, forward", s[WORK_ATTENTION]);
