@@ -12,9 +12,10 @@
 
 static const char STATE_NAME[] = "state.json";
 static const char OPTIMIZER_NAME[] = "optimizer.safetensors";
+static const char ALGORITHMS_NAME[] = "algorithms.json";
 static const char FOLDER[] = "checkpoints";
 static const char PREFIX[] = "step-";
-enum { STATE_VERSION = 1, STATE_BYTES_MAX = 1 << 20 };
+enum { STATE_VERSION = 1, STATE_BYTES_MAX = 1 << 20, ALGORITHMS_BYTES_MAX = 16 << 20 };
 
 /* ---- names ---- */
 
@@ -302,6 +303,32 @@ bool checkpoint_state(const char *folder, TrainState *state, Error *err) {
     return ok;
 }
 
+/* ---- matrix products ---- */
+
+/* Which algorithms they ran with, where the device chooses: a resumed run takes the same steps with the same. */
+static bool save_algorithms(const Run *run, const char *folder, Error *err) {
+    char *json = device_algorithms(run->dev, err), *path = path_join(folder, ALGORITHMS_NAME, err);
+    bool ok = json && path && (!strcmp(json, "{}") || file_write(path, json, strlen(json), err));
+    free(json);
+    free(path);
+    return ok;
+}
+
+static bool load_algorithms(Run *run, const char *folder, Error *err) {
+    char *path = path_join(folder, ALGORITHMS_NAME, err), *json = NULL;
+    bool there = path && file_exists(path), fits = true;
+    if (there) json = file_read(path, ALGORITHMS_BYTES_MAX, NULL, err);
+    bool ok = path && (!there || (json && device_use_algorithms(run->dev, json, &fits, err)));
+    if (ok && !fits)
+        fprintf(stderr,
+                "%s: was chosen on another GPU or library; steps may differ from those of an uninterrupted run "
+                "by rounding\n",
+                path);
+    free(json);
+    free(path);
+    return ok;
+}
+
 /* ---- whole checkpoints ---- */
 
 bool checkpoint_is(const char *folder) {
@@ -340,7 +367,8 @@ bool checkpoint_verify(const char *folder, Error *err) {
 static bool fill(const Run *run, const Optimizer *optimizer, const TrainState *state, const char *folder, Error *err) {
     char *path = path_join(folder, OPTIMIZER_NAME, err);
     bool ok = path && speech_llm_save(run->model, folder, err) &&
-              save_optimizer(speech_llm_params(run->model), optimizer, path, err) && write_state(state, folder, err);
+              save_optimizer(speech_llm_params(run->model), optimizer, path, err) &&
+              save_algorithms(run, folder, err) && write_state(state, folder, err);
     free(path);
     return ok;
 }
@@ -363,7 +391,7 @@ bool checkpoint_load(Run *run, const char *folder, Optimizer *optimizer, TrainSt
     char *path = path_join(folder, OPTIMIZER_NAME, err);
     bool ok = path && checkpoint_verify(folder, err) && checkpoint_state(folder, state, err) &&
               speech_llm_load(run->model, folder, err) &&
-              load_optimizer(speech_llm_params(run->model), optimizer, path, err);
+              load_optimizer(speech_llm_params(run->model), optimizer, path, err) && load_algorithms(run, folder, err);
     free(path);
     return ok;
 }

@@ -7,7 +7,8 @@ and a training step with LoRA on a SmolLM2-135M-shaped LLM behind it. Random wei
 PEER_BENCH is the program made of tests/model/peer_bench.c; tests/bench/peer.sh builds it and calls this. Each
 contender is a process that loads its models, then does one round at a time when told, so that loading is in no
 figure, all see the same machine, and each has its own peak memory. torch runs in both arrangements that its users
-have: one clip at a time, and a padded batch."""
+have: one clip at a time, and a padded batch; semollm's training step takes packed micro-batches of at most 320 tokens,
+as `train.batch_tokens: 320` makes them."""
 
 import argparse
 import json

@@ -3,7 +3,8 @@
  * end of stdin the peak resident memory in KiB.
  *
  *     peer_bench wavlm WAVLM_DIR BATCH.safetensors                    forward of all clips
- *     peer_bench step WAVLM_DIR LLM_DIR ADAPTER_DIR BATCH.safetensors  a whole training step with LoRA
+ *     peer_bench step WAVLM_DIR LLM_DIR ADAPTER_DIR BATCH.safetensors  a whole training step with LoRA, in packed
+ *                                                                      micro-batches as train.batch_tokens: 320
  */
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include "model/model.h"
 #include "model/wavlm.h"
 
-enum { CLIPS_MAX = 64, RANK = 16, STACK = 5, HIDDEN = 2048 };
+enum { CLIPS_MAX = 64, RANK = 16, STACK = 5, HIDDEN = 2048, MICRO_TOKENS = 320 };
 
 static const float LEARNING_RATE = 1e-4f, CLIP_NORM = 1.0f, ALPHA = 32;
 
@@ -156,32 +157,67 @@ static bool optimize(StepJob *s, Error *err) {
     return op_adamw(s->dev, &args, err);
 }
 
+/* How many clips from `first` on make a micro-batch: as train.batch_tokens fills one. */
+static int clips_together(const Batch *batch, int first) {
+    int count = 1;
+    while (first + count < batch->clips && batch->cu[first + count + 1] - batch->cu[first] <= MICRO_TOKENS) count++;
+    return count;
+}
+
+/* Adds a micro-batch's gradients. */
+static bool micro_batch(StepJob *s, int first, int count, double *sum, Error *err) {
+    int32_t sample[CLIPS_MAX], cu[CLIPS_MAX + 1];
+    const int32_t at = s->batch.cu[first];
+    for (int c = 0; c < count; c++) sample[c] = first + c;
+    for (int c = 0; c <= count; c++) cu[c] = s->batch.cu[first + c] - at;
+    const SpeechBatch batch = {.count = count,
+                               .wave_start = s->batch.start + first,
+                               .wave = s->batch.wave,
+                               .sample = sample,
+                               .cu_tokens = cu,
+                               .ids = s->batch.ids + at,
+                               .labels = s->batch.labels + at};
+    const StepOptions options = {.train = true, .step = s->step, .loss_scale = 1 / (float)s->batch.responses};
+    double part;
+    if (!speech_llm_step(s->model, &batch, &options, &part, NULL, err)) return false;
+    *sum += part;
+    return true;
+}
+
 static bool step_round(void *job, double *number, Error *err) {
     StepJob *s = job;
     const Params *params = speech_llm_params(s->model);
-    int32_t sample[CLIPS_MAX];
-    for (int c = 0; c < s->batch.clips; c++) sample[c] = c;
-    const SpeechBatch batch = {.count = s->batch.clips,
-                               .wave_start = s->batch.start,
-                               .wave = s->batch.wave,
-                               .sample = sample,
-                               .cu_tokens = s->batch.cu,
-                               .ids = s->batch.ids,
-                               .labels = s->batch.labels};
-    const StepOptions options = {.train = true, .step = ++s->step, .loss_scale = 1 / (float)s->batch.responses};
-    if (!device_fill_zero(s->dev, params->grad, (size_t)params->total * sizeof(float), err) ||
-        !speech_llm_step(s->model, &batch, &options, number, NULL, err) || !optimize(s, err))
-        return false;
+    *number = 0;
+    s->step++;
+    if (!device_fill_zero(s->dev, params->grad, (size_t)params->total * sizeof(float), err)) return false;
+    for (int first = 0, count; first < s->batch.clips; first += count) {
+        count = clips_together(&s->batch, first);
+        if (!micro_batch(s, first, count, number, err)) return false;
+    }
     *number /= (double)s->batch.responses;
-    return device_wait(s->dev, err);
+    return optimize(s, err) && device_wait(s->dev, err);
+}
+
+static void raise_to(int64_t *value, int64_t other) {
+    if (other > *value) *value = other;
+}
+
+static SpeechLimits largest_micro_batch(const Batch *batch) {
+    SpeechLimits limits = {.longest = batch->longest};
+    for (int first = 0, count; first < batch->clips; first += count) {
+        int64_t responses = 0;
+        count = clips_together(batch, first);
+        for (int32_t t = batch->cu[first]; t < batch->cu[first + count]; t++) responses += batch->labels[t] >= 0;
+        raise_to(&limits.clips, count);
+        raise_to(&limits.samples, batch->start[first + count] - batch->start[first]);
+        raise_to(&limits.tokens, batch->cu[first + count] - batch->cu[first]);
+        raise_to(&limits.responses, responses);
+    }
+    return limits;
 }
 
 static bool plan_step(StepJob *s, const char *adapter, Error *err) {
-    const SpeechLimits limits = {.clips = s->batch.clips,
-                                 .samples = s->batch.samples,
-                                 .longest = s->batch.longest,
-                                 .tokens = s->batch.tokens,
-                                 .responses = s->batch.responses};
+    const SpeechLimits limits = largest_micro_batch(&s->batch);
     const Params *params = speech_llm_params(s->model);
     const size_t bytes = (size_t)params->total * sizeof(float);
     const size_t scratch = sum_squares_scratch(
