@@ -25,16 +25,14 @@ __global__ void __launch_bounds__(THREADS)
     int64_t begin = blockIdx.x % row_blocks * SUM_BLOCK, end = min(begin + SUM_BLOCK, cols);
     const float *row = x + blockIdx.x / row_blocks * ld;
     double sum = 0.0;
-    if (aligned) {
-#pragma unroll 4
-        for (int64_t c = begin + threadIdx.x * WIDTH; c < end; c += THREADS * WIDTH) {
-            float v[WIDTH];
-            load_some<WIDTH>(v, row + c, (int)min(end - c, (int64_t)WIDTH));
-            for (int i = 0; i < WIDTH; i++) sum += (double)v[i] * (double)v[i];
-        }
-    } else {
-        for (int64_t c = begin + threadIdx.x; c < end; c += THREADS) sum += (double)row[c] * (double)row[c];
+    int64_t whole = aligned ? end - (end - begin) % WIDTH : begin; /* the rest is no vector's */
+#pragma unroll 8
+    for (int64_t c = begin + threadIdx.x * WIDTH; c < whole; c += THREADS * WIDTH) {
+        float v[WIDTH];
+        load4(v, row + c);
+        for (int i = 0; i < WIDTH; i++) sum += (double)v[i] * (double)v[i];
     }
+    for (int64_t c = whole + threadIdx.x; c < end; c += THREADS) sum += (double)row[c] * (double)row[c];
     sum = block_sum_double(sum);
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
@@ -85,19 +83,13 @@ struct AdamwStep {
     AdamwPart part[PARTS];
 };
 
-/* What gradients are multiplied by, for the whole block; false where their norm is not finite. */
-static __device__ __forceinline__ bool clipped_scale(const AdamwStep &s, float *scale) {
-    *scale = s.grad_scale;
-    if (!s.norm_squared) return true;
-    float *factor = (float *)shared_memory();
-    if (threadIdx.x == 0) {
-        double squares = *s.norm_squared, norm = (double)s.grad_scale * sqrt(squares);
-        *factor = s.max_norm > 0.0 && norm > s.max_norm ? (float)(s.max_norm / (norm + 1e-6)) : 1.0f;
-        if (!isfinite(squares)) *factor = -1.0f;
-    }
-    __syncthreads();
-    *scale *= *factor;
-    return *factor >= 0.0f;
+/* What the norm lets gradients be multiplied by, for the block's threads to find in shared memory after the next
+ * barrier; negative where the norm is not finite. */
+static __device__ __forceinline__ void clip_block(const AdamwStep &s) {
+    if (threadIdx.x || !s.norm_squared) return;
+    double squares = *s.norm_squared, norm = (double)s.grad_scale * sqrt(squares);
+    float factor = s.max_norm > 0.0 && norm > s.max_norm ? (float)(s.max_norm / (norm + 1e-6)) : 1.0f;
+    *(float *)shared_memory() = isfinite(squares) ? factor : -1.0f;
 }
 
 static __device__ __forceinline__ int part_of(const AdamwStep &s, int block) {
@@ -112,29 +104,39 @@ static __device__ __forceinline__ int part_of(const AdamwStep &s, int block) {
     return low;
 }
 
-/* A thread takes WIDTH neighbours, and asks for all of them before it waits for the norm. */
+/* One parameter's. */
+static __device__ __forceinline__ void update(const AdamwStep &s, const AdamwPart &part, float g, float *p, float *m,
+                                              float *v) {
+    *m += s.blend1 * (g - *m);
+    *v = s.beta2 * *v + s.blend2 * g * g;
+    *p = part.keep * *p - part.rate * *m / (sqrtf(*v) / s.root + s.eps);
+}
+
+/* A thread takes WIDTH neighbours, and all but the first ask for them before they wait for the norm. */
 template <int WIDTH> __global__ void __launch_bounds__(THREADS) adamw_kernel(const AdamwStep s) {
-    int p = part_of(s, (int)blockIdx.x);
-    float rate = s.part[p].rate, keep = s.part[p].keep, scale;
-    int64_t at = ((int64_t)((int)blockIdx.x - s.part[p].first_block) * THREADS + threadIdx.x) * WIDTH;
-    int64_t from = s.part[p].offset + at;
-    int count = (int)max((int64_t)0, min(s.part[p].count - at, (int64_t)WIDTH));
-    float param[WIDTH], grad[WIDTH], m[WIDTH], v[WIDTH];
-    load_some<WIDTH>(param, s.param + from, count);
-    load_some<WIDTH>(grad, s.grad + from, count);
-    load_some<WIDTH>(m, s.m + from, count);
-    load_some<WIDTH>(v, s.v + from, count);
-    if (!clipped_scale(s, &scale)) return;
-#pragma unroll
-    for (int i = 0; i < WIDTH; i++) {
-        float g = scale * grad[i];
-        m[i] += s.blend1 * (g - m[i]);
-        v[i] = s.beta2 * v[i] + s.blend2 * g * g;
-        param[i] = keep * param[i] - rate * m[i] / (sqrtf(v[i]) / s.root + s.eps);
+    const AdamwPart &part = s.part[part_of(s, (int)blockIdx.x)];
+    int64_t at = ((int64_t)((int)blockIdx.x - part.first_block) * THREADS + threadIdx.x) * WIDTH;
+    int64_t from = part.offset + at, left = part.count - at;
+    Raw<float, WIDTH> raw[4];
+    float grad[WIDTH], p[WIDTH], m[WIDTH], v[WIDTH];
+    clip_block(s);
+    if (left >= WIDTH) {
+        take(raw[0], s.param + from), take(raw[1], s.grad + from);
+        take(raw[2], s.m + from), take(raw[3], s.v + from);
     }
-    store_some<WIDTH>(s.param + from, param, count);
-    store_some<WIDTH>(s.m + from, m, count);
-    store_some<WIDTH>(s.v + from, v, count);
+    __syncthreads();
+    float factor = s.norm_squared ? *(const float *)shared_memory() : 1.0f, scale = s.grad_scale * factor;
+    if (factor < 0.0f) return;
+    if (left >= WIDTH) {
+        unpack(p, raw[0]), unpack(grad, raw[1]), unpack(m, raw[2]), unpack(v, raw[3]);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) update(s, part, scale * grad[i], &p[i], &m[i], &v[i]);
+        put<WIDTH>(s.param + from, p), put<WIDTH>(s.m + from, m), put<WIDTH>(s.v + from, v);
+        return;
+    }
+#pragma unroll 1
+    for (int64_t i = from; WIDTH > 1 && i < from + left; i++)
+        update(s, part, scale * s.grad[i], &s.param[i], &s.m[i], &s.v[i]);
 }
 
 static AdamwStep step_of(const AdamwArgs *a) {
@@ -164,8 +166,8 @@ static int64_t fill_parts(AdamwStep *s, const AdamwArgs *a, int first, int width
 
 /* Whether every segment begins at a multiple of 16 bytes in all four buffers. */
 static bool segments_aligned(const AdamwArgs *a) {
-    bool aligned = rows_aligned(a->param, 16) && rows_aligned(a->grad, 16) && rows_aligned(a->m, 16) &&
-                   rows_aligned(a->v, 16);
+    bool aligned =
+        rows_aligned(a->param, 16) && rows_aligned(a->grad, 16) && rows_aligned(a->m, 16) && rows_aligned(a->v, 16);
     for (int i = 0; i < a->segment_count; i++) aligned = aligned && a->segments[i].offset % 4 == 0;
     return aligned;
 }

@@ -49,8 +49,7 @@ struct Blend {
 };
 
 template <int WIDTH>
-static __device__ __forceinline__ void apply(Blend f, int64_t, int64_t, const float (*in)[WIDTH],
-                                             float (*out)[WIDTH]) {
+static __device__ __forceinline__ void apply(Blend f, int64_t, int64_t, const float (*in)[WIDTH], float (*out)[WIDTH]) {
     for (int i = 0; i < WIDTH; i++) out[0][i] = f.alpha * in[0][i] + f.beta * in[1][i];
 }
 
@@ -134,29 +133,26 @@ struct Map {
 template <typename In, typename Out, int WIDTH, typename F>
 __global__ void __launch_bounds__(THREADS) map_kernel(Map m, F f) {
     int64_t first = (int64_t)blockIdx.x * (EACH * THREADS) + threadIdx.x, items = m.rows * m.vectors;
-    float in[EACH][F::IN][WIDTH];
+    Raw<In, WIDTH> raw[EACH][F::IN];
     Place place[EACH];
 #pragma unroll
-    for (int e = 0; e < EACH; e++) {
-        if (first + e * THREADS >= items) break;
-        place[e] = place_of(first + e * THREADS, m.vectors);
-        int64_t c = place[e].vector * WIDTH;
+    for (int e = 0; e < EACH; e++) place[e] = place_of(first + e * THREADS, m.vectors);
+#pragma unroll
+    for (int e = 0; e < EACH; e++)
 #pragma unroll
         for (int i = 0; i < F::IN; i++)
-            load_some<WIDTH>(in[e][i], (const In *)m.in[i] + place[e].row * m.in_ld[i] + c,
-                             (int)min(m.cols - c, (int64_t)WIDTH));
-    }
+            if (first + e * THREADS < items)
+                take(raw[e][i], (const In *)m.in[i] + place[e].row * m.in_ld[i] + place[e].vector * WIDTH);
 #pragma unroll
     for (int e = 0; e < EACH; e++) {
-        if (first + e * THREADS >= items) break;
-        int64_t c = place[e].vector * WIDTH;
-        float out[F::OUT][WIDTH];
-        apply<WIDTH>(f, place[e].row, c, in[e], out);
+        if (first + e * THREADS >= items) return;
+        float in[F::IN][WIDTH], out[F::OUT][WIDTH];
+#pragma unroll
+        for (int i = 0; i < F::IN; i++) unpack(in[i], raw[e][i]);
+        apply<WIDTH>(f, place[e].row, place[e].vector * WIDTH, in, out);
 #pragma unroll
         for (int i = 0; i < F::OUT; i++)
-            if (m.out[i])
-                store_some<WIDTH>((Out *)m.out[i] + place[e].row * m.out_ld[i] + c, out[i],
-                                  (int)min(m.cols - c, (int64_t)WIDTH));
+            if (m.out[i]) put<WIDTH>((Out *)m.out[i] + place[e].row * m.out_ld[i] + place[e].vector * WIDTH, out[i]);
     }
 }
 
@@ -170,18 +166,19 @@ static void flatten(Map *m) {
     m->rows = m->rows ? 1 : 0;
 }
 
-/* Whether the rows of what is read and written begin at multiples of this many elements of these sizes. */
+/* Whether rows are so many vectors of this many elements, and begin at multiples of one. */
 static bool aligned(const Map *m, int64_t elements, size_t in_size, size_t out_size) {
     for (int i = 0; i < OPERANDS; i++)
-        if ((uintptr_t)m->in[i] % ((size_t)elements * in_size) || (uintptr_t)m->out[i] % ((size_t)elements * out_size) ||
+        if ((uintptr_t)m->in[i] % ((size_t)elements * in_size) ||
+            (uintptr_t)m->out[i] % ((size_t)elements * out_size) ||
             (m->rows > 1 && (m->in_ld[i] % elements || m->out_ld[i] % elements)))
             return false;
-    return true;
+    return m->cols % elements == 0;
 }
 
 template <typename In, typename Out, int WIDTH, typename F>
 static bool map_vectors(Device *dev, Error *err, const char *name, Map m, F f) {
-    m.vectors = (m.cols + WIDTH - 1) / WIDTH;
+    m.vectors = m.cols / WIDTH;
     return launch(dev, err, name, map_kernel<In, Out, WIDTH, F>, blocks_for(m.rows * m.vectors, EACH * THREADS),
                   dim3(THREADS), 0, m, f);
 }

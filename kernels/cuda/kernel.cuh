@@ -40,8 +40,18 @@ static __device__ __forceinline__ char *shared_memory(void) {
 
 /* ---- 16 bytes at a time ---- */
 
-static __device__ __forceinline__ uint4 load16(const void *from) { return *(const uint4 *)from; }
-static __device__ __forceinline__ void store16(void *to, uint4 value) { *(uint4 *)to = value; }
+/* As one number: a uint4 the compiler takes apart, and of its parts it makes four accesses where others stand beside
+ * them. */
+static __device__ __forceinline__ uint4 load16(const void *from) {
+    unsigned __int128 both = *(const unsigned __int128 *)from;
+    uint64_t low = (uint64_t)both, high = (uint64_t)(both >> 64);
+    return make_uint4((uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high, (uint32_t)(high >> 32));
+}
+
+static __device__ __forceinline__ void store16(void *to, uint4 value) {
+    uint64_t low = (uint64_t)value.y << 32 | value.x, high = (uint64_t)value.w << 32 | value.z;
+    *(unsigned __int128 *)to = (unsigned __int128)high << 64 | low;
+}
 
 /* ---- asynchronous copies from global to shared memory (sm_80) ---- */
 

@@ -1,8 +1,9 @@
 /* The learned mix of hidden states, all of them in one launch, and the gradient of its weights. */
 #include "kernels/cuda/rows.cuh"
 
-/* A block's warps; vectors of dy that a thread of the backward pass keeps while the states go by. */
-enum { THREADS = 256, WARPS = THREADS / 32, KEPT = 4 };
+/* A block's warps; states whose vectors are asked for together; vectors of dy that a thread of the backward pass keeps
+ * while the states go by. */
+enum { THREADS = 256, WARPS = THREADS / 32, TOGETHER = 4, KEPT = 4 };
 
 struct Mix {
     const void *state[LAYER_MIX_MAX];
@@ -33,16 +34,23 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) mix_
     if (item >= m.rows * m.vectors) return;
     Place place = place_of(item, m.vectors);
     int64_t c = place.vector * WIDTH;
-    int width = (int)min(m.cols - c, (int64_t)WIDTH);
     float sum[WIDTH] = {};
-#pragma unroll 4
-    for (int i = 0; i < m.count; i++) {
-        float v[WIDTH];
-        load_some<WIDTH>(v, (const T *)m.state[i] + place.row * m.state_ld[i] + c, width);
+    for (int first = 0; first < m.count; first += TOGETHER) {
+        Raw<T, WIDTH> raw[TOGETHER];
 #pragma unroll
-        for (int e = 0; e < WIDTH; e++) sum[e] += share[i] * v[e];
+        for (int i = 0; i < TOGETHER; i++)
+            if (first + i < m.count)
+                take(raw[i], (const T *)m.state[first + i] + place.row * m.state_ld[first + i] + c);
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            if (first + i >= m.count) break;
+            float v[WIDTH];
+            unpack(v, raw[i]);
+#pragma unroll
+            for (int e = 0; e < WIDTH; e++) sum[e] += share[first + i] * v[e];
+        }
     }
-    store_some<WIDTH>((T *)m.y + place.row * m.y_ld + c, sum, width);
+    put<WIDTH>((T *)m.y + place.row * m.y_ld + c, sum);
 }
 
 /* partial[i, block]: the block's part of Σ dy·state[i]. */
@@ -50,27 +58,27 @@ template <typename T, int WIDTH>
 __global__ void __launch_bounds__(THREADS) mix_dots_kernel(const Mix m, float *partial) {
     float *warp_part = (float *)shared_memory(); /* [WARPS, count] */
     int64_t first = (int64_t)blockIdx.x * (KEPT * THREADS) + threadIdx.x, items = m.rows * m.vectors;
-    float dy[KEPT][WIDTH];
+    Raw<T, WIDTH> dy[KEPT] = {};
     Place place[KEPT];
-    int width[KEPT];
 #pragma unroll
-    for (int k = 0; k < KEPT; k++) {
-        bool there = first + k * THREADS < items;
-        place[k] = place_of(there ? first + k * THREADS : 0, m.vectors);
-        int64_t c = place[k].vector * WIDTH;
-        width[k] = there ? (int)min(m.cols - c, (int64_t)WIDTH) : 0;
-        load_some<WIDTH>(dy[k], (const T *)m.y + place[k].row * m.y_ld + c, width[k]);
-    }
+    for (int k = 0; k < KEPT; k++) place[k] = place_of(first + k * THREADS, m.vectors);
+#pragma unroll
+    for (int k = 0; k < KEPT; k++)
+        if (first + k * THREADS < items) take(dy[k], (const T *)m.y + place[k].row * m.y_ld + place[k].vector * WIDTH);
 #pragma unroll 2
     for (int i = 0; i < m.count; i++) {
+        Raw<T, WIDTH> state[KEPT] = {};
         float sum = 0.0f;
 #pragma unroll
-        for (int k = 0; k < KEPT; k++) {
-            float v[WIDTH];
-            load_some<WIDTH>(v, (const T *)m.state[i] + place[k].row * m.state_ld[i] + place[k].vector * WIDTH,
-                             width[k]);
+        for (int k = 0; k < KEPT; k++)
+            if (first + k * THREADS < items)
+                take(state[k], (const T *)m.state[i] + place[k].row * m.state_ld[i] + place[k].vector * WIDTH);
 #pragma unroll
-            for (int e = 0; e < WIDTH; e++) sum += dy[k][e] * v[e];
+        for (int k = 0; k < KEPT; k++) {
+            float u[WIDTH], v[WIDTH];
+            unpack(u, dy[k]), unpack(v, state[k]);
+#pragma unroll
+            for (int e = 0; e < WIDTH; e++) sum += u[e] * v[e];
         }
         sum = warp_sum(sum);
         if (threadIdx.x % 32 == 0) warp_part[(int)threadIdx.x / 32 * m.count + i] = sum;
@@ -108,10 +116,10 @@ __global__ void __launch_bounds__(THREADS)
     dweight[i] += (float)(share[i] / sum * (along[i] - mean / sum));
 }
 
-static bool mix_aligned(const Tensor *state, int count, Tensor y) {
-    bool aligned = rows_aligned(y, 16);
-    for (int i = 0; i < count; i++) aligned = aligned && rows_aligned(state[i], 16);
-    return aligned;
+static int mix_width(const Tensor *state, int count, Tensor y) {
+    bool vectors = rows_vectors(y);
+    for (int i = 0; i < count; i++) vectors = vectors && rows_vectors(state[i]);
+    return width_of(y.dtype, vectors);
 }
 
 static Mix mix_of(const Tensor *state, int count, Tensor weight, Tensor y) {
@@ -122,26 +130,18 @@ static Mix mix_of(const Tensor *state, int count, Tensor weight, Tensor y) {
     return m;
 }
 
-static int width_of(DType dtype, bool aligned) { return !aligned ? 1 : dtype == DTYPE_BF16 ? 8 : 4; }
-
 extern "C" bool cuda_layer_mix(Device *dev, const LayerMixArgs *a, Error *err) {
     Mix m = mix_of(a->state, a->count, a->weight, a->y);
-    bool aligned = mix_aligned(a->state, a->count, a->y);
-    int width = width_of(dev->dtype, aligned);
-    m.vectors = (m.cols + width - 1) / width;
-    void (*bf16_kernel)(const Mix) = aligned ? mix_kernel<bf16, 8> : mix_kernel<bf16, 1>;
-    void (*float_kernel)(const Mix) = aligned ? mix_kernel<float, 4> : mix_kernel<float, 1>;
+    int width = mix_width(a->state, a->count, a->y);
+    m.vectors = m.cols / width;
+    void (*bf16_kernel)(const Mix) = width > 1 ? mix_kernel<bf16, 8> : mix_kernel<bf16, 1>;
+    void (*float_kernel)(const Mix) = width > 1 ? mix_kernel<float, 4> : mix_kernel<float, 1>;
     return launch(dev, err, "layer_mix", dev->dtype == DTYPE_BF16 ? bf16_kernel : float_kernel,
                   blocks_for(m.rows * m.vectors, THREADS), dim3(THREADS), sizeof(float) * (size_t)m.count, m);
 }
 
-static int64_t dot_vectors(const LayerMixBackwardArgs *a) {
-    int64_t width = width_of(a->dy.dtype, mix_aligned(a->state, a->count, a->dy));
-    return (a->dy.cols + width - 1) / width;
-}
-
 static dim3 dot_blocks(const LayerMixBackwardArgs *a) {
-    return blocks_for(a->dy.rows * dot_vectors(a), KEPT * THREADS);
+    return blocks_for(a->dy.rows * (a->dy.cols / mix_width(a->state, a->count, a->dy)), KEPT * THREADS);
 }
 
 extern "C" size_t cuda_layer_mix_backward_scratch(const Device *, const LayerMixBackwardArgs *a) {
@@ -153,11 +153,11 @@ extern "C" bool cuda_layer_mix_backward(Device *dev, const LayerMixBackwardArgs 
     float *partial = (float *)device_scratch(dev, cuda_layer_mix_backward_scratch(dev, a), err);
     if (!partial) return fail_in(err, "layer_mix_backward");
     Mix m = mix_of(a->state, a->count, a->weight, a->dy);
-    bool aligned = mix_aligned(a->state, a->count, a->dy);
-    m.vectors = dot_vectors(a);
+    int width = mix_width(a->state, a->count, a->dy);
+    m.vectors = m.cols / width;
     dim3 blocks = dot_blocks(a);
-    void (*bf16_kernel)(const Mix, float *) = aligned ? mix_dots_kernel<bf16, 8> : mix_dots_kernel<bf16, 1>;
-    void (*float_kernel)(const Mix, float *) = aligned ? mix_dots_kernel<float, 4> : mix_dots_kernel<float, 1>;
+    void (*bf16_kernel)(const Mix, float *) = width > 1 ? mix_dots_kernel<bf16, 8> : mix_dots_kernel<bf16, 1>;
+    void (*float_kernel)(const Mix, float *) = width > 1 ? mix_dots_kernel<float, 4> : mix_dots_kernel<float, 1>;
     size_t count = (size_t)a->count;
     return launch(dev, err, "layer_mix_backward", dev->dtype == DTYPE_BF16 ? bf16_kernel : float_kernel, blocks,
                   dim3(THREADS), count * WARPS * sizeof(float), m, partial) &&

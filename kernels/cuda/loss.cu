@@ -171,16 +171,15 @@ static bool shared_slots(Device *dev, const CrossEntropy *a, int *slots, Error *
 }
 
 extern "C" bool cuda_cross_entropy(Device *dev, const CrossEntropyArgs *a, Error *err) {
-    CrossEntropy c = {a->logits.data, a->target, (float *)a->row_loss.data, a->logits.ld, (int)a->logits.cols, 0,
+    CrossEntropy c = {a->logits.data, a->target,  (float *)a->row_loss.data, a->logits.ld, (int)a->logits.cols, 0,
                       a->scale,       a->gradient};
     dim3 blocks = blocks_for(a->logits.rows, 1), threads(THREADS);
     if (dev->dtype == DTYPE_F32)
         return launch(dev, err, "cross_entropy", cross_entropy_plain_kernel<float>, blocks, threads, PARTIAL, c);
     if (a->logits.cols % 8 || !rows_aligned(a->logits, 16))
         return launch(dev, err, "cross_entropy", cross_entropy_plain_kernel<bf16>, blocks, threads, PARTIAL, c);
-    return shared_slots(dev, &c, &c.slots, err) &&
-           launch(dev, err, "cross_entropy", cross_entropy_kernel, blocks, threads,
-                  PARTIAL + (size_t)c.slots * THREADS * 16, c);
+    return shared_slots(dev, &c, &c.slots, err) && launch(dev, err, "cross_entropy", cross_entropy_kernel, blocks,
+                                                          threads, PARTIAL + (size_t)c.slots * THREADS * 16, c);
 }
 
 extern "C" size_t cuda_cross_entropy_scratch(const Device *, const CrossEntropyArgs *) { return 0; }

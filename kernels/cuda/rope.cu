@@ -38,27 +38,27 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) rope
     Place place = place_of(item, r.groups * r.parts);
     int group = (int)place.vector / r.parts, c = (int)place.vector % r.parts * WIDTH;
     T *x = (T *)r.x + place.row * r.ld + c;
-    float cosine[WIDTH], sine[WIDTH], low[TOGETHER][WIDTH], high[TOGETHER][WIDTH];
+    float cosine[WIDTH], sine[WIDTH];
     angles<WIDTH>(r, place.row, c, cosine, sine);
     for (int first = group; first < r.heads; first += TOGETHER * r.groups) {
+        Raw<T, WIDTH> raw[TOGETHER][2];
 #pragma unroll
         for (int t = 0; t < TOGETHER; t++) {
-            int head = first + t * r.groups;
-            if (head >= r.heads) break;
-            load_some<WIDTH>(low[t], x + (int64_t)head * 2 * r.half, WIDTH);
-            load_some<WIDTH>(high[t], x + (int64_t)head * 2 * r.half + r.half, WIDTH);
+            T *head = x + (int64_t)(first + t * r.groups) * 2 * r.half;
+            if (first + t * r.groups < r.heads) take(raw[t][0], head), take(raw[t][1], head + r.half);
         }
 #pragma unroll
         for (int t = 0; t < TOGETHER; t++) {
-            int head = first + t * r.groups;
-            if (head >= r.heads) break;
-            float turned[WIDTH];
+            if (first + t * r.groups >= r.heads) break;
+            T *head = x + (int64_t)(first + t * r.groups) * 2 * r.half;
+            float low[WIDTH], high[WIDTH], turned[WIDTH];
+            unpack(low, raw[t][0]), unpack(high, raw[t][1]);
 #pragma unroll
-            for (int i = 0; i < WIDTH; i++) turned[i] = low[t][i] * cosine[i] - high[t][i] * sine[i];
-            store_some<WIDTH>(x + (int64_t)head * 2 * r.half, turned, WIDTH);
+            for (int i = 0; i < WIDTH; i++) turned[i] = low[i] * cosine[i] - high[i] * sine[i];
+            put<WIDTH>(head, turned);
 #pragma unroll
-            for (int i = 0; i < WIDTH; i++) turned[i] = high[t][i] * cosine[i] + low[t][i] * sine[i];
-            store_some<WIDTH>(x + (int64_t)head * 2 * r.half + r.half, turned, WIDTH);
+            for (int i = 0; i < WIDTH; i++) turned[i] = high[i] * cosine[i] + low[i] * sine[i];
+            put<WIDTH>(head + r.half, turned);
         }
     }
 }

@@ -49,13 +49,54 @@ template <int WIDTH, typename T> static __device__ __forceinline__ void store_so
     }
 }
 
+/* WIDTH elements as they are stored. Kernels ask for all they need in this form before they unpack any: what is
+ * done to a number keeps everything after it waiting until it has come. */
+template <typename T, int WIDTH> struct Raw;
+template <> struct Raw<bf16, 8> { uint4 bits; };
+template <> struct Raw<bf16, 4> { uint64_t bits; };
+template <> struct Raw<bf16, 1> { bf16 value; };
+template <> struct Raw<float, 4> { uint4 bits; };
+template <> struct Raw<float, 1> { float value; };
+
+static __device__ __forceinline__ void take(Raw<bf16, 8> &to, const bf16 *from) { to.bits = load16(from); }
+static __device__ __forceinline__ void take(Raw<bf16, 4> &to, const bf16 *from) { to.bits = *(const uint64_t *)from; }
+static __device__ __forceinline__ void take(Raw<bf16, 1> &to, const bf16 *from) { to.value = *from; }
+static __device__ __forceinline__ void take(Raw<float, 4> &to, const float *from) { to.bits = load16(from); }
+static __device__ __forceinline__ void take(Raw<float, 1> &to, const float *from) { to.value = *from; }
+
+static __device__ __forceinline__ void unpack(float v[8], const Raw<bf16, 8> &from) {
+    v[0] = bf16_low(from.bits.x), v[1] = bf16_high(from.bits.x), v[2] = bf16_low(from.bits.y);
+    v[3] = bf16_high(from.bits.y), v[4] = bf16_low(from.bits.z), v[5] = bf16_high(from.bits.z);
+    v[6] = bf16_low(from.bits.w), v[7] = bf16_high(from.bits.w);
+}
+
+static __device__ __forceinline__ void unpack(float v[4], const Raw<bf16, 4> &from) {
+    uint32_t first = (uint32_t)from.bits, second = (uint32_t)(from.bits >> 32);
+    v[0] = bf16_low(first), v[1] = bf16_high(first), v[2] = bf16_low(second), v[3] = bf16_high(second);
+}
+
+static __device__ __forceinline__ void unpack(float v[4], const Raw<float, 4> &from) {
+    v[0] = bits_float(from.bits.x), v[1] = bits_float(from.bits.y);
+    v[2] = bits_float(from.bits.z), v[3] = bits_float(from.bits.w);
+}
+
+template <typename T> static __device__ __forceinline__ void unpack(float v[1], const Raw<T, 1> &from) {
+    v[0] = to_float(from.value);
+}
+
+/* All WIDTH elements, at an address that their size divides. */
+template <int WIDTH, typename T> static __device__ __forceinline__ void put(T *to, const float *v) {
+    store_some<WIDTH>(to, v, WIDTH);
+}
+
 /* Vector number `item` of rows of `vectors`. */
 struct Place {
     int64_t row, vector;
 };
 
 static __device__ __forceinline__ Place place_of(int64_t item, int64_t vectors) {
-    if ((uint64_t)(item | vectors) >> 32) return Place{item / vectors, item % vectors};
+    if (item < vectors) return Place{0, item};
+    if ((uint64_t)item >> 32) return Place{item / vectors, item % vectors};
     uint32_t row = (uint32_t)item / (uint32_t)vectors; /* the rule, and much the cheaper division */
     return Place{(int64_t)row, (int64_t)((uint32_t)item - row * (uint32_t)vectors)};
 }
@@ -66,7 +107,12 @@ static inline bool rows_aligned(Tensor t, size_t bytes) {
     return !t.data || ((uintptr_t)t.data % bytes == 0 && (t.rows <= 1 || row % bytes == 0));
 }
 
-/* Whether nothing lies between the rows. */
-static inline bool rows_dense(Tensor t) { return !t.data || t.rows <= 1 || t.ld == t.cols; }
+/* Whether, moreover, 16 bytes at a time are all of it. */
+static inline bool rows_vectors(Tensor t) {
+    return rows_aligned(t, 16) && (size_t)t.cols * dtype_size(t.dtype) % 16 == 0;
+}
+
+/* Elements of a vector, if a tensor is one of vectors. */
+static inline int width_of(DType dtype, bool vectors) { return !vectors ? 1 : dtype == DTYPE_BF16 ? 8 : 4; }
 
 #endif

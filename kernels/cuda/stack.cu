@@ -33,34 +33,28 @@ static __device__ __forceinline__ Frames block_frames(const Stack &s) {
     return *shared;
 }
 
-/* Columns c .. c+WIDTH-1 of frame j, of which a full vector lies within x or within side. */
-template <typename T, int WIDTH>
-static __device__ __forceinline__ void load_frame(float *v, const Stack &s, const Frames &f, int j, int64_t c) {
-    if (j >= f.count) {
-#pragma unroll
-        for (int i = 0; i < WIDTH; i++) v[i] = 0.0f;
-    } else if (WIDTH > 1 || c < s.h) {
-        load_some<WIDTH>(v, (const T *)s.x + (f.first + j) * s.x_ld + c, WIDTH);
-    } else {
-        v[0] = s.side[(f.first + j) * s.side_ld + (c - s.h)];
-    }
-}
-
 template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) stack_kernel(Stack s) {
     Frames f = block_frames(s);
     T *y = (T *)s.y + (int64_t)blockIdx.x * s.y_ld;
-    int frame = (int)(s.h + s.p), vectors = s.k * frame / WIDTH;
-    for (int first = (int)threadIdx.x; first < vectors; first += EACH * THREADS) {
-        float value[EACH][WIDTH];
+    int frame = (int)(s.h + s.p), cols = s.k * frame;
+    for (int first = (int)threadIdx.x * WIDTH; first < cols; first += EACH * THREADS * WIDTH) {
+        Raw<T, WIDTH> raw[EACH];
+        float side[EACH];
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
-            int c = (first + e * THREADS) * WIDTH;
-            if (c < s.k * frame) load_frame<T, WIDTH>(value[e], s, f, c / frame, c % frame);
+            int column = first + e * THREADS * WIDTH, j = column / frame, c = column % frame;
+            if (j < f.count && c < s.h) take(raw[e], (const T *)s.x + (f.first + j) * s.x_ld + c);
+            if (j < f.count && c >= s.h) side[e] = s.side[(f.first + j) * s.side_ld + (c - s.h)];
         }
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
-            int c = (first + e * THREADS) * WIDTH;
-            if (c < s.k * frame) store_some<WIDTH>(y + c, value[e], WIDTH);
+            int column = first + e * THREADS * WIDTH, j = column / frame, c = column % frame;
+            if (column >= cols) break;
+            float value[WIDTH];
+            unpack(value, raw[e]);
+#pragma unroll
+            for (int i = 0; i < WIDTH; i++) value[i] = j >= f.count ? 0.0f : c >= s.h ? side[e] : value[i];
+            put<WIDTH>(y + column, value);
         }
     }
 }
@@ -70,24 +64,25 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) unst
     const T *y = (const T *)s.y + (int64_t)blockIdx.x * s.y_ld;
     int h = (int)s.h, frame = (int)(s.h + s.p), cols = f.count * h;
     for (int first = (int)threadIdx.x * WIDTH; first < cols; first += EACH * THREADS * WIDTH) {
-        float value[EACH][WIDTH];
+        Raw<T, WIDTH> raw[EACH];
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
             int c = first + e * THREADS * WIDTH;
-            if (c < cols) load_some<WIDTH>(value[e], y + c / h * frame + c % h, WIDTH);
+            if (c < cols) take(raw[e], y + c / h * frame + c % h);
         }
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
             int c = first + e * THREADS * WIDTH;
-            if (c < cols) store_some<WIDTH>((T *)s.x + (f.first + c / h) * s.x_ld + c % h, value[e], WIDTH);
+            if (c >= cols) break;
+            float value[WIDTH];
+            unpack(value, raw[e]);
+            put<WIDTH>((T *)s.x + (f.first + c / h) * s.x_ld + c % h, value);
         }
     }
 }
 
-/* Whether frames can be moved in vectors: no side columns, and each begins at a multiple of 16 bytes. */
-static bool whole_vectors(Tensor x, Tensor y, int64_t p) {
-    return p == 0 && (size_t)x.cols * dtype_size(x.dtype) % 16 == 0 && rows_aligned(x, 16) && rows_aligned(y, 16);
-}
+/* Whether frames can be moved in vectors: then they have no side columns. */
+static bool whole_vectors(Tensor x, Tensor y, int64_t p) { return p == 0 && rows_vectors(x) && rows_vectors(y); }
 
 static Stack stack_of(Packed frames, Packed rows, int k, Tensor x, Tensor y, int64_t p) {
     Stack s = {};
