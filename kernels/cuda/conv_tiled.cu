@@ -130,7 +130,6 @@ __global__ void __launch_bounds__(THREADS) conv_tiles(ConvTiled a, unsigned acro
         copy_async_commit();
         tile_multiply(sum, stages + i % STAGES * 2 * TILE * DEPTH);
     }
-    copy_async_wait<0>();
     tile_store(a, sum, row, channel);
 }
 

@@ -30,9 +30,16 @@ static __device__ __forceinline__ float erf_fast(float x) {
     return z * p * reciprocal_fast(q);
 }
 
+/* x·Φ(x) within 3e-7·|x|, half as many instructions as by erf_fast: Φ(-|x|) is a polynomial in 1/(1 + p|x|) times
+ * e^(-x²/2) (Abramowitz and Stegun 1964, 7.1.26). */
 static __device__ __forceinline__ float gelu(float x) {
-    float half = 0.5f * x;
-    return half + half * erf_fast(x * 0.70710678f);
+    float size = fabsf(x), t = reciprocal_fast(1.0f + 0.23164189f * size);
+    float p = 0.53070271f;
+    p = p * t - 0.72657601f;
+    p = p * t + 0.71070687f;
+    p = p * t - 0.14224837f;
+    p = p * t + 0.12741480f;
+    return fmaxf(x, 0.0f) - size * (p * t * exp2_fast(x * x * (-0.5f * LOG2_E)));
 }
 
 /* Φ(x) + x·φ(x). */

@@ -14,7 +14,9 @@ typedef struct NormShape {
     uint32_t parts, groups;
     int width, lanes, threads, repeat; /* of a part; of threads to a part, to a block; of parts to a thread */
     int chunks;
-    bool whole; /* everything can be read eight elements at a time */
+    int lane_bits, together; /* lanes are 1 << lane_bits, or the whole block's; parts side by side */
+    float each;              /* 1 / width */
+    bool whole;              /* everything can be read eight elements at a time */
 } NormShape;
 
 template <typename T> struct NormForward {
@@ -44,13 +46,12 @@ struct NormPlace {
 };
 
 static __device__ __forceinline__ NormPlace norm_place(const NormShape &s, int repetition) {
-    uint32_t together = s.threads / s.lanes;
-    uint32_t part = (blockIdx.x * s.repeat + repetition) * together + threadIdx.x / s.lanes;
+    uint32_t part = (blockIdx.x * s.repeat + repetition) * s.together + (threadIdx.x >> s.lane_bits);
     NormPlace p;
     p.live = part < s.parts;
     p.row = s.groups == 1 ? part : part / s.groups;
     p.group = s.groups == 1 ? 0 : part % s.groups;
-    p.lane = (int)threadIdx.x % s.lanes;
+    p.lane = (int)threadIdx.x & ((1 << s.lane_bits) - 1);
     return p;
 }
 
@@ -101,6 +102,17 @@ static __device__ __forceinline__ void norm_load(float s[CHUNKS][8], const NormF
     }
 }
 
+/* What lies past the part's end stays zero. */
+static __device__ __forceinline__ void centre(float s[8], float mean, int count, bool whole) {
+    if (whole) {
+        if (count > 0)
+            for (int e = 0; e < 8; e++) s[e] -= mean;
+    } else {
+        for (int e = 0; e < 8; e++)
+            if (e < count) s[e] -= mean;
+    }
+}
+
 template <typename T, int CHUNKS, bool CENTRED>
 __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
     const NormShape &shape = a.shape;
@@ -109,7 +121,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
     stage_columns(gamma, a.gamma, shape);
     if (CENTRED) stage_columns(beta, a.beta, shape);
     copy_async_commit();
-    float s[CHUNKS][8], width = (float)shape.width;
+    float s[CHUNKS][8];
 #pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
         NormPlace p = norm_place(shape, repetition);
@@ -123,17 +135,15 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
 #pragma unroll
             for (int i = 0; i < CHUNKS; i++)
                 for (int e = 0; e < 8; e++) mean += s[i][e];
-            mean = part_sum(mean, shape.lanes, partial) / width;
+            mean = part_sum(mean, shape.lanes, partial) * shape.each;
         }
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
             int count = shape.width - 8 * (p.lane + i * shape.lanes);
-            for (int e = 0; e < 8; e++) {
-                float v = CENTRED && e >= count ? 0.0f : s[i][e] - mean;
-                square += v * v;
-            }
+            if (CENTRED) centre(s[i], mean, count, shape.whole);
+            for (int e = 0; e < 8; e++) square += s[i][e] * s[i][e];
         }
-        float rstd = 1.0f / sqrtf(part_sum(square, shape.lanes, partial) / width + a.eps);
+        float rstd = reciprocal_fast(sqrtf(part_sum(square, shape.lanes, partial) * shape.each + a.eps));
         if (!p.live) continue;
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
@@ -142,7 +152,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
             float scale[8], shift[8];
             load8(scale, gamma + c);
             if (CENTRED) load8(shift, beta + c);
-            for (int e = 0; e < 8; e++) s[i][e] = (s[i][e] - mean) * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
+            for (int e = 0; e < 8; e++) s[i][e] = s[i][e] * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
             activate8(s[i], a.act);
             put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, shape.whole);
         }
@@ -155,7 +165,8 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
 template <int CHUNKS>
 static __device__ __forceinline__ void store_sums(float *to, const float v[CHUNKS][8], const NormShape &shape) {
     float *room = (float *)shared_memory(); /* [slot][8][lane], so that neither lanes nor columns meet in a bank */
-    int stride = shape.lanes + 4, lane = (int)threadIdx.x % shape.lanes, slot = (int)threadIdx.x / shape.lanes;
+    int stride = shape.lanes + 4, slot = (int)threadIdx.x >> shape.lane_bits;
+    int lane = (int)threadIdx.x & ((1 << shape.lane_bits) - 1);
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         __syncthreads();
@@ -163,7 +174,7 @@ static __device__ __forceinline__ void store_sums(float *to, const float v[CHUNK
         __syncthreads();
         for (int c = (int)threadIdx.x; c < 8 * shape.lanes; c += shape.threads) {
             float total = 0.0f;
-            for (int k = 0; k < shape.threads / shape.lanes; k++) total += room[(8 * k + c % 8) * stride + c / 8];
+            for (int k = 0; k < shape.together; k++) total += room[(8 * k + c % 8) * stride + c / 8];
             if (8 * i * shape.lanes + c < shape.width) to[8 * i * shape.lanes + c] = total;
         }
     }
@@ -217,8 +228,8 @@ __global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NORM_THREADS / 2 : N
             }
         }
         if (!a.dx) continue;
-        if (CENTRED) plain = part_sum(plain, shape.lanes, partial) / (float)shape.width;
-        along = part_sum(along, shape.lanes, partial) / (float)shape.width;
+        if (CENTRED) plain = part_sum(plain, shape.lanes, partial) * shape.each;
+        along = part_sum(along, shape.lanes, partial) * shape.each;
         if (!p.live) continue;
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
@@ -278,20 +289,24 @@ static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int
     s->parts = (uint32_t)(rows * groups);
     s->groups = (uint32_t)groups;
     s->width = (int)width;
+    s->each = 1.0f / (float)width;
     s->whole = whole && width % 8 == 0;
     s->lanes = s->chunks = 1;
-    while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2;
+    while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2, s->lane_bits++;
     while (s->chunks < most && s->lanes * s->chunks < octets) s->chunks *= 2;
     s->threads = s->chunks > 4 ? NORM_THREADS / 2 : NORM_THREADS;
     s->repeat = s->chunks > 4 ? 2 : 1;
+    s->together = s->threads / s->lanes;
     if (s->lanes * s->chunks >= octets) return true;
     s->chunks = octets > 2 * NORM_THREADS ? 4 : 2;
     s->lanes = s->threads = (int)((octets + s->chunks * 32 - 1) / (s->chunks * 32) * 32);
+    s->together = 1;
+    s->lane_bits = 10; /* more than any block has */
     s->repeat = NORM_REPEAT;
     return true;
 }
 
-static dim3 norm_grid(const NormShape &s) { return blocks_for(s.parts, (int64_t)s.threads / s.lanes * s.repeat); }
+static dim3 norm_grid(const NormShape &s) { return blocks_for(s.parts, (int64_t)s.together * s.repeat); }
 
 static size_t norm_shared(const NormShape &s, int vectors, size_t size) {
     return NORM_PARTIAL + (size_t)((s.width + 7) / 8 * 8) * size * vectors;
@@ -309,7 +324,8 @@ template <typename T, bool CENTRED> static bool run_forward(Device *dev, const N
 /* As many parts to a block as make few sums of much. */
 static void norm_shape_for_sums(NormShape *s) {
     if (s->chunks > 2 && s->lanes <= 32) s->threads = NORM_THREADS / 2;
-    uint32_t together = (uint32_t)(s->threads / s->lanes), most = (s->parts + SUM_BLOCKS - 1) / SUM_BLOCKS;
+    s->together = s->threads / s->lanes;
+    uint32_t together = (uint32_t)s->together, most = (s->parts + SUM_BLOCKS - 1) / SUM_BLOCKS;
     s->repeat = (int)(((most > SUM_PARTS ? most : SUM_PARTS) + together - 1) / together);
 }
 
@@ -325,8 +341,7 @@ static bool launch_backward(Device *dev, const NormBackward<T> &a, Error *err) {
                                       : a.shape.chunks == 2 ? norm_backward<T, 2, CENTRED, PARAMETERS>
                                                             : norm_backward<T, MOST_BACK<T>, CENTRED, PARAMETERS>;
     const NormShape &s = a.shape;
-    size_t shared = norm_shared(s, 1, sizeof(T)),
-           room = (size_t)(s.threads / s.lanes * 8 * (s.lanes + 4)) * sizeof(float);
+    size_t shared = norm_shared(s, 1, sizeof(T)), room = (size_t)(s.together * 8 * (s.lanes + 4)) * sizeof(float);
     return launch(dev, err, CENTRED ? "layer_norm_backward" : "rms_norm_backward", kernel, norm_grid(s),
                   dim3(s.threads), PARAMETERS && room > shared ? room : shared, a);
 }
