@@ -16,6 +16,8 @@ typedef struct Loader {
     const TensorFiles *files; /* null: the weights are drawn */
     Arena arena;
     float *staging;
+    uint64_t seed; /* of drawn weights, and how many tensors have been drawn */
+    int32_t drawn;
     Error *err;
 } Loader;
 
@@ -86,13 +88,16 @@ static Tensor take_group(Loader *loader, const char *name, int group, int64_t ro
     return whole;
 }
 
+static bool draw(Loader *loader, Tensor to, int dims, const char *name) {
+    Device *dev = loader->decoder->dev;
+    if (dims == 1 && strstr(name, "norm.weight")) return draw_ones(dev, to, loader->err);
+    return draw_weights(dev, to, loader->seed, loader->drawn++, loader->err);
+}
+
 /* Rows first .. first + rows - 1 of `whole` from the tensor of this name; `dims` 1 for vectors [cols]. */
 static bool fill(Loader *loader, Tensor whole, int64_t first, int64_t rows, int dims, const char *name) {
     int64_t shape[2] = {rows, whole.cols};
-    if (!loader->files) {
-        bool norm = dims == 1 && strstr(name, "norm.weight");
-        return !norm || !loader->arena.base || draw_ones(loader->decoder->dev, whole, loader->err);
-    }
+    if (!loader->files) return !loader->arena.base || draw(loader, tensor_rows(whole, first, rows), dims, name);
     if (dims == 1) shape[0] = whole.cols;
     const StoredTensor *stored = tensors_find(loader->files, name);
     bool fits = stored && stored->dims == dims && stored->shape[0] == shape[0] &&
@@ -192,6 +197,7 @@ static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
     Loader loader = {.decoder = decoder, .arena = {.name = "LLM weights"}, .err = err};
     TensorFiles *files = drawn ? NULL : tensors_open(decoder->folder, err);
     loader.files = files;
+    loader.seed = seed;
     loader.staging = memory_new(STAGING, sizeof(float), err);
     bool ok = (files || drawn) && loader.staging && place_all(&loader);
     if (ok) {
@@ -200,8 +206,7 @@ static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
         loader.arena.base = decoder->memory;
         loader.arena.size = loader.arena.used;
         arena_reset(&loader.arena);
-        ok = decoder->memory && (!drawn || draw_weights(decoder->dev, decoder->memory, loader.arena.size, seed, err)) &&
-             place_all(&loader) && arena_check(&loader.arena, err);
+        ok = decoder->memory && place_all(&loader) && arena_check(&loader.arena, err);
     }
     arena_free(&loader.arena);
     free(loader.staging);

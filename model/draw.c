@@ -5,34 +5,28 @@
 
 #include "base/base.h"
 
-enum { ROWS = 1024, COLS_MOST = 1 << 16 }; /* of a stretch that is drawn at once */
+enum { ROWS = 1024 }; /* drawn at once */
 
 static const float DEVIATION = 0.02f;
 
-/* Stretch number `stretch`, [rows, cols]: sample ids tell stretches apart, positions their rows. */
-static bool draw(Device *dev, Tensor x, int32_t *table, int32_t stretch, uint64_t seed, Error *err) {
+/* Rows of a tensor from number `first` on: ids tell tensors apart, positions rows. */
+static bool draw(Device *dev, Tensor rows, int32_t *table, int32_t number, int64_t first, uint64_t seed, Error *err) {
     int32_t host[2 * ROWS];
     for (int i = 0; i < ROWS; i++) {
-        host[i] = stretch;
-        host[ROWS + i] = i;
+        host[i] = number;
+        host[ROWS + i] = (int32_t)first + i;
     }
-    NoiseArgs args = {.x = x, .y = x, .sigma = DEVIATION};
+    NoiseArgs args = {.x = rows, .y = rows, .sigma = DEVIATION};
     args.key = (Dropout){.seed = seed, .place = PLACE_INIT, .sample = table, .position = table + ROWS};
     return device_upload(dev, table, host, sizeof host, err) && op_noise(dev, &args, err) && device_wait(dev, err);
 }
 
-bool draw_weights(Device *dev, void *memory, size_t bytes, uint64_t seed, Error *err) {
-    const DType dtype = device_dtype(dev);
-    int64_t left = (int64_t)(bytes / dtype_size(dtype));
+bool draw_weights(Device *dev, Tensor t, uint64_t seed, int32_t number, Error *err) {
     int32_t *table = device_alloc(dev, 2 * ROWS * sizeof *table, err);
     bool ok = table != NULL;
-    char *at = memory;
-    for (int32_t stretch = 0; ok && left > 0; stretch++) {
-        int64_t cols = left / ROWS < COLS_MOST ? left / ROWS : COLS_MOST, rows = cols ? ROWS : 1;
-        if (!cols) cols = left;
-        ok = draw(dev, tensor_of(at, dtype, rows, cols), table, stretch, seed, err);
-        at += (size_t)(rows * cols) * dtype_size(dtype);
-        left -= rows * cols;
+    for (int64_t first = 0; ok && first < t.rows; first += ROWS) {
+        int64_t count = t.rows - first < ROWS ? t.rows - first : ROWS;
+        ok = draw(dev, tensor_rows(t, first, count), table, number, first, seed, err);
     }
     device_free(dev, table);
     return ok;

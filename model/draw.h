@@ -7,7 +7,8 @@
 /* Ones, which norms' weights lie around. */
 bool draw_ones(Device *dev, Tensor t, Error *err);
 
-/* Fills `bytes` of zeroed device memory, as the device stores weights, with normal numbers of deviation 0.02. */
-bool draw_weights(Device *dev, void *memory, size_t bytes, uint64_t seed, Error *err);
+/* Normal numbers of deviation 0.02, as the device stores weights: the same on every device, whatever t's place and
+ * leading dimension. `number` tells a model's tensors apart. t holds zeros. */
+bool draw_weights(Device *dev, Tensor t, uint64_t seed, int32_t number, Error *err);
 
 #endif

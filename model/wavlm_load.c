@@ -18,10 +18,12 @@ typedef struct Loader {
     bool measuring;
     float *staging, *reordered; /* host, as large as the largest tensor */
     int64_t largest;
+    uint64_t seed; /* of drawn weights, and the number of the next tensor to be drawn */
+    int32_t drawn;
     Error *err;
 } Loader;
 
-enum { NAME_MAX_BYTES = 160 };
+enum { NAME_MAX_BYTES = 160, FIRST_DRAWN = 1 << 20 /* past the LLM's */ };
 
 static void full_name(const Loader *loader, char *out, const char *name) {
     snprintf(out, NAME_MAX_BYTES, "%s%s", loader->prefix, name);
@@ -52,7 +54,8 @@ static bool read_floats(Loader *loader, const char *name, int dims, const int64_
 }
 
 static bool upload(Loader *loader, Tensor to, const float *from) {
-    if (loader->measuring || !loader->files) return true;
+    if (loader->measuring) return true;
+    if (!loader->files) return draw_weights(loader->wavlm->dev, to, loader->seed, loader->drawn++, loader->err);
     size_t count = (size_t)(to.rows * to.cols);
     Device *dev = loader->wavlm->dev;
     if (to.dtype == DTYPE_F32) return device_upload(dev, to.data, from, count * sizeof(float), loader->err);
@@ -244,7 +247,13 @@ static bool load_relative(Loader *loader) {
 }
 
 static bool load_files(Wavlm *wavlm, const TensorFiles *files, uint64_t seed, Error *err) {
-    Loader loader = {.wavlm = wavlm, .files = files, .prefix = "", .measuring = true, .err = err};
+    Loader loader = {.wavlm = wavlm,
+                     .files = files,
+                     .prefix = "",
+                     .measuring = true,
+                     .seed = seed,
+                     .drawn = FIRST_DRAWN,
+                     .err = err};
     if (files && tensors_find(files, "wavlm.feature_projection.layer_norm.weight")) loader.prefix = "wavlm.";
     Arena *weights = &wavlm->weights;
     weights->name = "encoder weights";
@@ -256,8 +265,7 @@ static bool load_files(Wavlm *wavlm, const TensorFiles *files, uint64_t seed, Er
     weights->size = weights->used;
     arena_reset(weights);
     loader.measuring = false;
-    bool ok = weights->base && (files || draw_weights(wavlm->dev, weights->base, weights->size, seed, err)) &&
-              load_all(&loader) && arena_check(weights, err) && load_relative(&loader);
+    bool ok = weights->base && load_all(&loader) && arena_check(weights, err) && load_relative(&loader);
     free(loader.staging);
     free(loader.reordered);
     return ok;

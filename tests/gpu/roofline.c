@@ -58,7 +58,7 @@ static Tensor stored(Bench *b, int64_t rows, int64_t cols) {
     DType dtype = device_dtype(b->dev);
     size_t bytes = (size_t)(rows * cols) * dtype_size(dtype);
     Tensor t = tensor_of(keep(b, bytes), dtype, rows, cols);
-    if (!draw_weights(b->dev, t.data, bytes, 1, b->err)) fprintf(stderr, "roofline: %s\n", b->err->text);
+    if (!draw_weights(b->dev, t, 1, b->memories, b->err)) fprintf(stderr, "roofline: %s\n", b->err->text);
     return t;
 }
 

@@ -170,8 +170,9 @@ static Tensor drawn(Device *dev, void **memory, int64_t rows, int64_t cols, Erro
     DType dtype = device_dtype(dev);
     size_t bytes = (size_t)(rows * cols) * dtype_size(dtype);
     *memory = device_alloc(dev, bytes, err);
-    if (*memory) draw_weights(dev, *memory, bytes, 1, err);
-    return tensor_of(*memory, dtype, rows, cols);
+    Tensor t = tensor_of(*memory, dtype, rows, cols);
+    if (*memory) draw_weights(dev, t, 1, 1, err);
+    return t;
 }
 
 static bool time_product(Device *dev, const Product *p, double *seconds, Error *err) {
