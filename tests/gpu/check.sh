@@ -107,7 +107,7 @@ else
   part roofline 60 roofline.jsonl "$build/tests/gpu/roofline" cuda
   copy=$(ceiling copy_tb_s) matmul=$(ceiling matmul_tflops)
   for llm in qwen2.5-7b qwen2.5-1.5b llama-3.1-8b; do
-    part "steps: $llm" 45 steps.jsonl "$build/tests/gpu/steps" cuda $shapes/wavlm-large $shapes/$llm "$tokens" \
+    part "steps: $llm" 60 steps.jsonl "$build/tests/gpu/steps" cuda $shapes/wavlm-large $shapes/$llm "$tokens" \
       "${copy:-1}" "${matmul:-100}"
   done
   part "steps: encoder" 20 steps.jsonl "$build/tests/gpu/steps" cuda $shapes/wavlm-large - "$tokens" "${copy:-1}" \
@@ -116,7 +116,7 @@ else
   kernels 60
   for llm in qwen2.5-7b qwen2.5-1.5b; do
     also=$([ $llm = qwen2.5-7b ] && echo ,encoder,attention,generate)
-    part "peer: $llm" 90 peer.jsonl python3 tests/bench/gpu_peer.py --llm $shapes/$llm --tokens "$tokens" \
+    part "peer: $llm" 80 peer.jsonl python3 tests/bench/gpu_peer.py --llm $shapes/$llm --tokens "$tokens" \
       --parts "packed,padded$also" --seconds 8
   done
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)

@@ -43,6 +43,33 @@ static void test_machines(void **state) {
     free(path);
 }
 
+/* What gpu-check has measured on this machine goes before what is assumed. */
+static void test_measured(void **state) {
+    (void)state;
+    static const char TEXT[] = "name: \"NVIDIA H100\"\nsource: \"gpu-check\"\nmemory_gib: 79.6\ncopy_tb_s: 2.9\n"
+                               "matmul_tflops: 780\ngemm_share: 0.9\nstream_share: 0.88\nattention_tflops: 200\n"
+                               "attention_backward_tflops: 150\nconvolution_tflops: 320\nkernel_us: 2\nbus_gb_s: 400\n";
+    Error err = {0};
+    char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL, *folder = test_path(".cache/semollm/machines");
+    char *file = path_join(folder, "h100.yaml", &err), *root = test_folder(), *path;
+    assert_ok(folder_make(folder, &err) && file_write(file, TEXT, strlen(TEXT), &err), &err);
+    setenv("HOME", root, 1);
+    Machine *machine = machine_read("h100", &path, &err);
+    if (home)
+        setenv("HOME", home, 1);
+    else
+        unsetenv("HOME");
+    assert_ok(machine != NULL, &err);
+    assert_string_equal(path, file);
+    assert_true(machine->matmul_tflops == 780 && machine->stream_share == 0.88);
+    machine_free(machine);
+    free(home);
+    free(folder);
+    free(file);
+    free(root);
+    free(path);
+}
+
 static void refuse_machine(const char *text, const char *sentence) {
     Error err = {0};
     char *path = test_path("machine.yaml"), *found = NULL;
@@ -200,8 +227,9 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_machines), cmocka_unit_test(test_bad_machines),
-                                       cmocka_unit_test(test_steps),    cmocka_unit_test(test_large),
-                                       cmocka_unit_test(test_run),      cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_machines),     cmocka_unit_test(test_measured),
+                                       cmocka_unit_test(test_bad_machines), cmocka_unit_test(test_steps),
+                                       cmocka_unit_test(test_large),        cmocka_unit_test(test_run),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, setup, test_cleanup);
 }
