@@ -138,6 +138,35 @@ $(BUILD)/tests/gpu/%: $(BUILD)/tests/gpu/%.o $(foreach l,$(below_model),$(call l
 $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) $(CFLAGS) $(SANITIZE) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Every kernel on the emulator: as built for use under several schedules, with accesses checked, under sanitizers;
+# and whole steps of training. Then faults made from the kernels' text, which the tests must catch.
+EMU_PROGRAMS = $(patsubst %.c,$(1)/%,$(wildcard tests/cuda/test_*.c)) $(1)/tests/emu/test_emu
+EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/train/test_devices.c))
+EMU_CHECK = CUDA=emu CHECK=1 CFLAGS="-O2 -g -march=native"
+
+emu:
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu CUDA=emu $(call EMU_PROGRAMS,$(BUILD)-emu) $(call EMU_STEPS,$(BUILD)-emu)
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(call EMU_PROGRAMS,$(BUILD)-emu-check)
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-asan CUDA=emu $(ASAN) $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
+	EMU_GUARD=1 tests/emu/run.sh "forward reversed warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
+	tests/emu/run.sh warps $(call EMU_STEPS,$(BUILD)-emu)
+	tests/emu/run.sh "warps shuffled:2" $(call EMU_PROGRAMS,$(BUILD)-emu-check)
+	tests/emu/run.sh shuffled:3 $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
+
+SEED ?= 1
+COUNT ?= 60
+emu-mutants:
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-mutants CUDA=emu CFLAGS="-O1 -march=native" $(call EMU_PROGRAMS,$(BUILD)-mutants)
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(call EMU_PROGRAMS,$(BUILD)-emu-check)
+	@$(MAKE) -s CUDA=emu mutants-here
+
+mutants-here:
+	@LINK="$(CC) $(LDFLAGS) -fopenmp" LIBS="$(LIBS) -lcmocka" \
+	  PLAIN_BUILD=$(BUILD)-mutants PLAIN_COMPILE="$(CXX) -x c++ $(EMU_CFLAGS) -O1 -march=native" \
+	  CHECK_BUILD=$(BUILD)-emu-check \
+	  CHECK_COMPILE="$(CXX) -x c++ $(EMU_CFLAGS) -O1 -g -march=native -DSEMOLLM_EMU_CHECK -fsanitize=thread" \
+	  tests/emu/mutants.py $(SEED) $(COUNT) $(MUTATE)
+
 # Programs that end-to-end scripts run: they make inputs that the program itself would never write.
 HELPERS = $(BUILD)/tests/train/make_tiny $(BUILD)/tests/eval/bad_input_make
 

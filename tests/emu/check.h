@@ -2,6 +2,7 @@
 #ifndef SEMOLLM_TESTS_EMU_CHECK_H
 #define SEMOLLM_TESTS_EMU_CHECK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -27,7 +28,7 @@ typedef struct EmuCounts {
 
 /* Fills at most `room` rows, in order of first launch; returns how many kernels there are. */
 int emu_counts(EmuCounts *rows, int room);
-void emu_counts_reset(void);
+void emu_count(bool on); /* from now on, from nothing; at first nothing is counted */
 
 #ifdef __cplusplus
 }

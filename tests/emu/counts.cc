@@ -12,6 +12,7 @@
 
 static std::vector<EmuCounts *> kernels;
 static EmuCounts *current;
+static bool counting;
 
 /* ---- the cache between requests and memory ---- */
 
@@ -73,11 +74,22 @@ struct Site {
     std::vector<Request> requests;
 };
 
+/* The sites of each warp; `recent` finds most of them without the table. */
+enum { RECENT = 256 };
 static struct {
     std::unordered_map<const void *, Site> sites;
-    const void *last_pc;
-    Site *last;
+    Site *recent[RECENT];
+    bool any;
 } warps[MAX_WARPS];
+
+static Site *site_of(int warp, const void *pc) {
+    Site **recent = &warps[warp].recent[(uintptr_t)pc % RECENT];
+    if (!*recent || (*recent)->pc != pc) {
+        *recent = &warps[warp].sites[pc];
+        (*recent)->pc = pc;
+    }
+    return *recent;
+}
 
 static void count_global(const Site *site, const Request *r) {
     EmuTraffic *traffic = site->write ? &current->write : &current->read;
@@ -135,15 +147,10 @@ static void count_shared(const Site *site, const Request *r) {
 }
 
 void count_access(const void *at, size_t bytes, bool write, bool global, const void *pc) {
+    if (!counting) return;
     const Fiber *f = this_fiber();
-    auto *warp = &warps[f->warp];
-    Site *site = warp->last;
-    if (warp->last_pc != pc) {
-        site = &warp->sites[pc];
-        warp->last = site;
-        warp->last_pc = pc;
-    }
-    site->pc = pc;
+    Site *site = site_of(f->warp, pc);
+    warps[f->warp].any = true;
     site->bytes = bytes;
     site->write = write;
     site->global = global;
@@ -157,9 +164,11 @@ void count_access(const void *at, size_t bytes, bool write, bool global, const v
 /* All lanes are at one place: what they did since they last were is complete. */
 void count_converged(int number) {
     auto *warp = &warps[number];
-    if (!warp->last) return;
+    if (!warp->any) return;
+    warp->any = false;
     for (auto &entry : warp->sites) {
         Site *site = &entry.second;
+        if (site->requests.empty()) continue;
         for (const Request &r : site->requests) {
             if (site->global)
                 count_global(site, &r);
@@ -173,6 +182,7 @@ void count_converged(int number) {
 
 /* A matrix's eight rows of 16 bytes are one wavefront at best. */
 void count_load_matrix(void *const *rows, int lanes) {
+    if (!counting) return;
     for (int first = 0; first < lanes; first += 8) {
         uintptr_t at[8];
         for (int i = 0; i < 8; i++) at[i] = (uintptr_t)rows[first + i];
@@ -209,8 +219,8 @@ void count_launch(const EmuKernel *k) {
     current->most_shared = std::max(current->most_shared, (uint64_t)k->shared);
     for (auto &warp : warps) {
         warp.sites.clear();
-        warp.last = NULL;
-        warp.last_pc = NULL;
+        memset(warp.recent, 0, sizeof warp.recent);
+        warp.any = false;
     }
 }
 
@@ -221,7 +231,8 @@ extern "C" int emu_counts(EmuCounts *rows, int room) {
     return (int)kernels.size();
 }
 
-extern "C" void emu_counts_reset(void) {
+extern "C" void emu_count(bool on) {
+    counting = on;
     for (EmuCounts *c : kernels) delete c;
     kernels.clear();
 }

@@ -211,6 +211,7 @@ int emu_calls(const char *kind);
 int emu_reports(void);
 const char *emu_last_report(void);
 void emu_forget_reports(void);
+void emu_quiet(int quiet); /* reports are expected and not printed */
 
 /* warps, warps-reversed, forward, reversed or shuffled:SEED; else EMU_SCHEDULE, else warps. */
 void emu_set_schedule(const char *schedule);

@@ -169,7 +169,8 @@ static struct {
     pthread_mutex_t lock;
     int count;
     char last[512];
-} reports = {PTHREAD_MUTEX_INITIALIZER, 0, ""};
+    bool quiet;
+} reports = {PTHREAD_MUTEX_INITIALIZER, 0, "", false};
 
 enum { REPORTS_SHOWN = 25 };
 
@@ -197,13 +198,14 @@ void emu_report(const char *format, ...) {
     }
     static bool at_exit;
     if (!at_exit) atexit(exit_with_reports), at_exit = true;
-    if (reports.count++ < REPORTS_SHOWN) fprintf(stderr, "emulator: %s\n", reports.last);
+    if (reports.count++ < REPORTS_SHOWN && !reports.quiet) fprintf(stderr, "emulator: %s\n", reports.last);
     pthread_mutex_unlock(&reports.lock);
     if (getenv("EMU_ABORT")) abort();
 }
 
 extern "C" int emu_reports(void) { return reports.count; }
 extern "C" const char *emu_last_report(void) { return reports.last; }
+extern "C" void emu_quiet(int quiet) { reports.quiet = quiet; }
 extern "C" void emu_forget_reports(void) {
     reports.count = 0;
     reports.last[0] = 0;

@@ -89,7 +89,9 @@ void pool_close(void) {
 
 static void poison_memory(char *at, size_t bytes) {
     if (bytes > POISON_MOST) bytes = POISON_MOST;
-    for (size_t i = 0; i < bytes; i++) at[i] = (char)(i % 2 ? POISON >> 8 : POISON);
+    for (size_t i = 0; i < bytes && i < sizeof POISON; i++) at[i] = (char)(POISON >> 8 * i);
+    for (size_t done = sizeof POISON; done < bytes; done *= 2)
+        memcpy(at + done, at, done < bytes - done ? done : bytes - done);
 }
 
 #ifndef __SANITIZE_ADDRESS__
