@@ -5,7 +5,9 @@
 enum { KEYS = 64, BLOCKS = KEYS / 8, WINDOW = 128 };
 
 /* Of keys, of values, and of keys and values that come next, where the queries pass first. */
-template <int D> static __host__ __device__ constexpr size_t tiles_bytes(void) { return (size_t)4 * KEYS * pitch<D>() * sizeof(bf16); }
+template <int D> static __host__ __device__ constexpr size_t tiles_bytes(void) {
+    return (size_t)4 * KEYS * pitch<D>() * sizeof(bf16);
+}
 
 /* What a warp carries from tile to tile. */
 template <int D> struct Softmax {
@@ -176,6 +178,7 @@ static __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3)
             attend<D, BIAS, false>(w, here, here + TILE, window, key, most - key);
         if (BIAS) windows[(stage ^ 1) * WINDOW + threadIdx.x] = value;
     }
+    copy_async_wait<0>();
     __syncthreads();
     write_out<D, BIAS>(a, segment, w, out, row, head, tiles + warp_id() * WARP_ROWS * pitch<D>());
 }

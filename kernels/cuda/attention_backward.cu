@@ -342,6 +342,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
         for (int e = 0; e < 4; e++) w.dk[c][e] = w.dv[c][e] = 0.0f;
 
     /* Tile t + 1 is fetched while t is worked on; heads that do not lie together take turns. */
+    int64_t middle = (a.bias.cols - 1) / 2 + at - (QUERIES - 1);
     int each = (rows - begin + QUERIES - 1) / QUERIES, tiles_all = each * (group / together);
     for (int t = -1; t < tiles_all; t++) {
         int next = t + 1, head = kv_head * group + (each ? next / each : 0) * together;
@@ -360,7 +361,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
                 if (BIAS && a.gate.data && mine < rows) gate = float_row(a.gate, segment.first_query + mine)[head];
             }
             if (BIAS)
-                value = window_value(a.bias, head, (a.bias.cols - 1) / 2 + at - row - (QUERIES - 1), ROWS + QUERIES - 1);
+                value = window_value(a.bias, head, middle - row, ROWS + QUERIES - 1);
         }
         copy_async_commit();
         if (t >= 0 && key < segment.nk) {

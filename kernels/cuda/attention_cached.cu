@@ -22,8 +22,10 @@ static Cut cut_of(const AttentionCachedArgs *a) {
     return Cut{(int)((a->longest + keys - 1) / keys > 1 ? (a->longest + keys - 1) / keys : 1), (int)keys};
 }
 
-/* A head's share of a row: sums of exp2(score - most), then the weighted values. */
-template <int D> static __host__ __device__ constexpr int share_floats(void) { return D + 4; }
+/* A head's share of a row: the largest score, the sum of exp2(score - most), and from VALUES on the weighted
+ * values. Shares lie so far apart that a warp's rows of them are in different banks. */
+enum { VALUES = 4, SHARE_REST = 8 };
+template <int D> static __host__ __device__ constexpr int share_floats(void) { return D + SHARE_REST; }
 
 /* ---- a part ---- */
 
@@ -66,7 +68,7 @@ template <int D> static __device__ __forceinline__ void put_share(const Share<D>
         if (lane_id() % 4 == 0) to[0] = w.most[half], to[1] = sum;
 #pragma unroll
         for (int c = 0; c < D / 8; c++)
-            *(float2 *)(to + 4 + 8 * c + lane_id() % 4 * 2) = make_float2(w.o[c][2 * half], w.o[c][2 * half + 1]);
+            *(float2 *)(to + VALUES + 8 * c + lane_id() % 4 * 2) = make_float2(w.o[c][2 * half], w.o[c][2 * half + 1]);
     }
 }
 
@@ -80,7 +82,7 @@ static __device__ __forceinline__ float merged(const float *shares, int64_t stri
     for (int i = 0; i < count; i++) {
         float factor = exp2_fast(shares[i * stride] - base);
         *sum += factor * shares[i * stride + 1];
-        value += factor * shares[i * stride + 4 + column];
+        value += factor * shares[i * stride + VALUES + column];
     }
     return value;
 }
@@ -144,7 +146,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
         }
         float *to = partial + ((row * a.heads + head + h) * gridDim.x + blockIdx.x) * SHARE;
         if (column == 0) to[0] = most, to[1] = sum;
-        to[4 + column] = value;
+        to[VALUES + column] = value;
     }
 }
 
@@ -176,7 +178,7 @@ static bool attend_cached(Device *dev, const AttentionCachedArgs *a, bool whole,
 extern "C" size_t cuda_attention_cached_scratch(const Device *dev, const AttentionCachedArgs *a) {
     Cut cut = cut_of(a);
     if (dev->dtype == DTYPE_F32 || cut.parts == 1) return 0;
-    return (size_t)(a->q.rows * a->heads * cut.parts) * (DIMENSIONS + 4) * sizeof(float);
+    return (size_t)(a->q.rows * a->heads * cut.parts) * (DIMENSIONS + SHARE_REST) * sizeof(float);
 }
 
 extern "C" bool cuda_attention_cached(Device *dev, const AttentionCachedArgs *a, Error *err) {
