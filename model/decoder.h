@@ -113,6 +113,9 @@ bool decoder_logits(Decoder *decoder, int64_t first, int64_t count, float *logit
  * error. */
 DecoderSession *session_open(Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens, Error *err);
 void session_close(DecoderSession *session);
+
+/* To be called where the device's scratch may have grown since: steps are recorded anew. */
+void session_forget_graphs(DecoderSession *session);
 size_t session_bytes(Decoder *decoder, int slots, int64_t capacity, int64_t prefill_tokens);
 Decoder *session_decoder(const DecoderSession *session);
 int session_slots(const DecoderSession *session);

@@ -251,7 +251,7 @@ bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err) {
 
 /* ---- logits ---- */
 
-static bool chunk_logits(Decoder *decoder, const Acts *acts, int64_t first, int64_t n, Error *err) {
+bool chunk_logits(Decoder *decoder, const Acts *acts, int64_t first, int64_t n, Error *err) {
     LinearArgs args = {
         .x = tensor_rows(acts->final, first, n), .weight = decoder->head, .y = tensor_rows(acts->logits, 0, n)};
     return RUN(decoder, linear, &args, err);

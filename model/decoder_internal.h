@@ -76,7 +76,7 @@ struct Decoder {
     Tensor rope; /* [positions, head_dim] F32 */
     LoraPlan lora;
     int64_t room[PROJECTIONS]; /* beside each group's weights: a tail (ops.h) of at most so many elements */
-    Params *params; /* null: no LoRA */
+    Params *params;            /* null: no LoRA */
     uint64_t seed;
     bool planning; /* ops are not run: the scratch that they want is noted */
     size_t scratch;
@@ -87,7 +87,8 @@ struct Decoder {
 
 /* Runs an operation, or while planning notes what scratch it wants. */
 #define RUN(decoder, name, args, err)                                                                                  \
-    ((decoder)->planning ? note_scratch((decoder), name##_scratch((decoder)->dev, args)) : op_##name((decoder)->dev, (args), (err)))
+    ((decoder)->planning ? note_scratch((decoder), name##_scratch((decoder)->dev, args))                               \
+                         : op_##name((decoder)->dev, (args), (err)))
 
 static inline bool note_scratch(Decoder *decoder, size_t bytes) {
     if (bytes > decoder->scratch) decoder->scratch = bytes;
@@ -118,6 +119,7 @@ bool turn_queries(Decoder *decoder, const Acts *acts, const Pass *pass, int laye
 AttentionArgs attention_args(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer);
 bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err);
 bool rows_loss(Decoder *decoder, Acts *acts, int64_t responses, bool gradient, float scale, Error *err);
+bool chunk_logits(Decoder *decoder, const Acts *acts, int64_t first, int64_t n, Error *err); /* at most acts->chunk */
 bool rows_logits(Decoder *decoder, Acts *acts, int64_t first, int64_t count, float *logits, Error *err);
 
 /* decoder_backward.c */

@@ -105,7 +105,10 @@ static bool fill(Loader *loader, Tensor whole, int64_t first, int64_t rows, int 
                 (stored->dtype == DTYPE_F32 || stored->dtype == DTYPE_F16 || stored->dtype == DTYPE_BF16);
     if (!fits) return tensors_read(loader->files, name, dims, shape, NULL, loader->err); /* fails, saying why */
     bool reads = loader->arena.base && !device_plans(loader->decoder->dev);
-    return !reads || upload(loader, stored, tensor_rows(whole, first, rows));
+    if (!reads) return true;
+    bool ok = upload(loader, stored, tensor_rows(whole, first, rows));
+    tensors_release(stored);
+    return ok;
 }
 
 /* One weight: a slot and what fills it. */

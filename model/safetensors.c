@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "model/folder.h"
@@ -358,6 +360,12 @@ static void print_shape(char *out, size_t size, int dims, const int64_t *shape) 
     for (int i = 0; i < dims && used < size; i++)
         used += (size_t)snprintf(out + used, size - used, "%s%" PRId64, i ? ", " : "", shape[i]);
     if (used < size) snprintf(out + used, size - used, "]");
+}
+
+void tensors_release(const StoredTensor *tensor) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor->data;
+    const uintptr_t first = (begin + page - 1) / page * page, end = (begin + tensor->bytes) / page * page;
+    if (end > first) madvise((void *)first, end - first, MADV_DONTNEED); /* of no consequence where it fails */
 }
 
 bool tensors_read(const TensorFiles *files, const char *name, int dims, const int64_t *shape, float *out, Error *err) {

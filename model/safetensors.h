@@ -34,6 +34,9 @@ const char *tensors_metadata(const TensorFiles *files, const char *key);      /*
  * file, tensor, expected and found shape. */
 bool tensors_read(const TensorFiles *files, const char *name, int dims, const int64_t *shape, float *out, Error *err);
 
+/* Its data has been read and is not wanted soon: its pages need no memory. They can still be read. */
+void tensors_release(const StoredTensor *tensor);
+
 /* Writes `count` tensors in this order, with {"format": "pt"} and the given metadata pairs
  * ("key", "value", ..., null; may be null). Atomic. */
 bool tensors_write(const char *path, const StoredTensor *tensors, size_t count, const char *const *metadata,

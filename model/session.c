@@ -3,6 +3,18 @@
 #include <string.h>
 
 #include "model/decoder_internal.h"
+#include "model/transfer.h"
+
+/* A step of so many rows, recorded when it is taken for the second time: the first may still choose algorithms. */
+typedef struct StepGraph {
+    int count;
+    int64_t longest; /* cached positions that it looks at */
+    bool taken;
+    DeviceGraph *graph; /* null: not recorded yet */
+    const void *rope;   /* the table it was recorded with */
+} StepGraph;
+
+enum { GRAPH_POSITIONS = 128 }; /* a step's longest is rounded up to a multiple, so that few graphs do */
 
 struct DecoderSession {
     Decoder *decoder;
@@ -17,6 +29,8 @@ struct DecoderSession {
     int32_t *slot, *lengths;   /* [tokens] each */
     int32_t *from, *to, *ids;  /* [slots] each */
     int64_t table_size;
+    StepGraph *graphs;
+    size_t graph_count, graph_capacity;
 };
 
 static DecoderLimits limits_of(int slots, int64_t capacity, int64_t prefill) {
@@ -117,8 +131,16 @@ DecoderSession *session_open(Decoder *decoder, int slots, int64_t capacity, int6
     return NULL;
 }
 
+void session_forget_graphs(DecoderSession *session) {
+    for (size_t i = 0; i < session->graph_count; i++)
+        device_graph_free(session->decoder->dev, session->graphs[i].graph);
+    session->graph_count = 0;
+}
+
 void session_close(DecoderSession *session) {
     if (!session) return;
+    session_forget_graphs(session);
+    free(session->graphs);
     acts_free(&session->acts);
     device_free(session->decoder->dev, session->memory);
     free(session->cache.k);
@@ -248,16 +270,57 @@ static bool step_tables(DecoderSession *session, const int32_t *slot, const int3
            upload_tables(session, err);
 }
 
+static bool run_step(DecoderSession *session, const Pass *pass, Error *err) {
+    Decoder *decoder = session->decoder;
+    return decoder_embed(decoder, session->ids, pass->input, err) && pass_forward(decoder, &session->acts, pass, err) &&
+           chunk_logits(decoder, &session->acts, 0, pass->n, err);
+}
+
+static StepGraph *find_graph(DecoderSession *session, int count, int64_t longest, Error *err) {
+    const void *rope = session->decoder->rope.data;
+    if (session->graph_count && session->graphs[0].rope != rope) session_forget_graphs(session);
+    for (size_t i = 0; i < session->graph_count; i++)
+        if (session->graphs[i].count == count && session->graphs[i].longest == longest) return &session->graphs[i];
+    if (!memory_grow(&session->graphs, session->graph_count, &session->graph_capacity, sizeof *session->graphs, err))
+        return NULL;
+    StepGraph *graph = &session->graphs[session->graph_count++];
+    *graph = (StepGraph){.count = count, .longest = longest, .rope = rope};
+    return graph;
+}
+
+/* Recorded or, for the first time, as it comes. */
+static bool run_graph(DecoderSession *session, const Pass *pass, Error *err) {
+    Device *dev = session->decoder->dev;
+    int64_t longest = (session->cache.longest + GRAPH_POSITIONS - 1) / GRAPH_POSITIONS * GRAPH_POSITIONS;
+    if (longest > session->capacity) longest = session->capacity;
+    session->cache.longest = longest;
+    StepGraph *step = find_graph(session, (int)pass->n, longest, err);
+    if (!step) return false;
+    if (!step->taken) {
+        step->taken = true;
+        return run_step(session, pass, err);
+    }
+    if (!step->graph) {
+        if (!device_capture_begin(dev, err)) return false;
+        bool ok = run_step(session, pass, err);
+        step->graph = device_capture_end(dev, err);
+        if (!ok || !step->graph) return false;
+    }
+    return device_replay(dev, step->graph, err);
+}
+
 bool session_step(DecoderSession *session, const int32_t *slot, const int32_t *token, int count, float *logits,
                   Error *err) {
     Decoder *decoder = session->decoder;
     Pass pass;
-    if (!check_step(session, slot, token, count, err) || !step_tables(session, slot, token, count, &pass, err) ||
-        !decoder_embed(decoder, session->ids, pass.input, err))
+    if (!check_step(session, slot, token, count, err) || !step_tables(session, slot, token, count, &pass, err))
         return false;
     session->cache.step = true;
     pass.cache = &session->cache;
-    return pass_forward(decoder, &session->acts, &pass, err) &&
+    if (device_records(decoder->dev) && count <= session->acts.chunk)
+        return run_graph(session, &pass, err) &&
+               floats_download(decoder->dev, tensor_rows(session->acts.logits, 0, count), logits, err);
+    return decoder_embed(decoder, session->ids, pass.input, err) && pass_forward(decoder, &session->acts, &pass, err) &&
            rows_logits(decoder, &session->acts, 0, count, logits, err);
 }
 

@@ -78,6 +78,7 @@ static bool commit(SpeechLlm *model, const FrontLimits *limits, Error *err) {
 }
 
 bool front_plan(SpeechLlm *model, const FrontLimits *limits, Error *err) {
+    if (model->session) session_forget_graphs(model->session);
     front_free(model, &model->front);
     if (commit(model, limits, err)) return true;
     front_free(model, &model->front);

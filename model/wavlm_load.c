@@ -45,6 +45,7 @@ static bool read_floats(Loader *loader, const char *name, int dims, const int64_
     bool looking = loader->measuring || device_plans(loader->wavlm->dev);
     if (looking && stored_as(loader, full, dims, shape)) return true;
     if (!tensors_read(loader->files, full, dims, shape, loader->staging, loader->err)) return false;
+    tensors_release(tensors_find(loader->files, full));
     int64_t count = 1;
     for (int i = 0; i < dims; i++) count *= shape[i];
     for (int64_t i = 0; i < count; i++)
