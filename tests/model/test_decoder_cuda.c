@@ -1,0 +1,75 @@
+/* Decoders read from files onto the CUDA device, in fp32, against transformers and PEFT: with room for LoRA beside
+ * the weights, and without. */
+#include "tests/model/decoder_fixture.h"
+
+/* Its decoder anew on a CUDA device, the adapter loaded; `rank` for which there is room, 0 for none. */
+static Fixture *cuda_fixture(const char *variant, int rank) {
+    Fixture *f = fixture_open(variant);
+    DecoderOptions options = {.lora = {.rank = rank, .alpha = 1, .targets = LORA_ALL}};
+    decoder_close(f->decoder);
+    device_free(f->dev, f->ids);
+    device_close(f->dev);
+    f->decoder = NULL, f->ids = NULL;
+    assert_ok(f->dev = device_open_cuda(0, DTYPE_F32, &f->err), &f->err);
+    assert_ok(f->ids = device_alloc(f->dev, TOKENS * sizeof(int32_t), &f->err), &f->err);
+    assert_ok(f->decoder = decoder_open_as(f->dev, f->folder, &options, &f->err), &f->err);
+    fixture_adapter(f);
+    fixture_layout(f, &(DecoderLimits){.tokens = TOKENS, .segments = SEQUENCES, .responses = TOKENS, .training = true});
+    return f;
+}
+
+static void check_logits(Fixture *f) {
+    int32_t all[TOKENS];
+    float logits[TOKENS * VOCAB];
+    size_t count;
+    float *expected = fixture_floats(f, "adapter_logits", &count);
+    for (int32_t i = 0; i < TOKENS; i++) all[i] = i;
+    DecoderBatch batch = {.count = SEQUENCES, .cu = CU, .responses = TOKENS, .rows = all};
+    fixture_forward(f, fixture_ints(f, "ids"), &batch);
+    assert_ok(decoder_logits(f->decoder, 0, TOKENS, logits, &f->err), &f->err);
+    assert_int_equal(count, TOKENS * VOCAB);
+    assert_close(logits, expected, count, 1e-5, f->folder);
+    free(expected);
+}
+
+static void check_gradients(Fixture *f) {
+    int32_t rows[TOKENS], targets[TOKENS];
+    float losses[TOKENS];
+    int64_t n = fixture_responses(f, rows, targets);
+    DecoderBatch batch = {.count = SEQUENCES, .cu = CU, .responses = n, .rows = rows};
+    fixture_forward(f, fixture_ints(f, "ids"), &batch);
+    assert_ok(decoder_loss(f->decoder, targets, true, 1.0f / (float)n, losses, &f->err), &f->err);
+    assert_ok(decoder_backward(f->decoder, NULL, &f->err), &f->err);
+    for (int i = 0; i < f->params.count; i++) {
+        char name[200];
+        size_t count;
+        snprintf(name, sizeof name, "grad.%s", f->params.items[i].name);
+        float *expected = fixture_floats(f, name, &count), *got = calloc(count, sizeof *got);
+        assert_non_null(got);
+        assert_ok(device_download(f->dev, got, f->params.items[i].grad.data, count * sizeof *got, &f->err), &f->err);
+        assert_close(got, expected, count, 1e-4, name);
+        free(expected);
+        free(got);
+    }
+}
+
+static void test_adapters(void **state) {
+    (void)state;
+    Error err = {0};
+    if (!device_cuda_count(&err)) {
+        printf("skipped: %s\n", err.text);
+        skip();
+    }
+    for (int v = 0; v < VARIANT_COUNT; v++)
+        for (int rank = 0; rank <= 16; rank += 16) {
+            Fixture *f = cuda_fixture(VARIANTS[v], rank);
+            check_logits(f);
+            check_gradients(f);
+            fixture_close(f);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adapters)};
+    return cmocka_run_group_tests_name("decoder on the CUDA device", tests, NULL, NULL);
+}
