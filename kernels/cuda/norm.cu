@@ -4,7 +4,8 @@
 #include "kernels/cuda/eight.cuh"
 
 /* A thread holds up to CHUNKS times eight elements of a part, `lanes` · 8 columns apart. */
-enum { NORM_THREADS = 512, NORM_REPEAT = 8, NORM_PARTIAL = 128 /* bytes for block_sum */ };
+enum { NARROW_THREADS = 256, NARROW_REPEAT = 2, NORM_THREADS = 512, NORM_REPEAT = 8 };
+enum { NORM_PARTIAL = 128 /* bytes for block_sum */ };
 
 /* For gradients of gamma and beta a block takes at least so many parts, and there are at most so many blocks. */
 enum { SUM_PARTS = 32, SUM_BLOCKS = 512, FINISH_THREADS = 256 };
@@ -183,7 +184,7 @@ static __device__ __forceinline__ void store_sums(float *to, const float v[CHUNK
 /* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (s - mean)·rstd; RMSNorm's
  * without the first mean. With PARAMETERS the sums for dgamma and dbeta come of the same reading. */
 template <typename T, int CHUNKS, bool CENTRED, bool PARAMETERS>
-__global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NORM_THREADS / 2 : NORM_THREADS, 1)
+__global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NARROW_THREADS : NORM_THREADS, 1)
     norm_backward(NormBackward<T> a) {
     const NormShape &shape = a.shape;
     float *partial = (float *)shared_memory();
@@ -294,8 +295,8 @@ static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int
     s->lanes = s->chunks = 1;
     while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2, s->lane_bits++;
     while (s->chunks < most && s->lanes * s->chunks < octets) s->chunks *= 2;
-    s->threads = s->chunks > 4 ? NORM_THREADS / 2 : NORM_THREADS;
-    s->repeat = s->chunks > 4 ? 2 : 1;
+    s->threads = NARROW_THREADS;
+    s->repeat = NARROW_REPEAT;
     s->together = s->threads / s->lanes;
     if (s->lanes * s->chunks >= octets) return true;
     s->chunks = octets > 2 * NORM_THREADS ? 4 : 2;
@@ -323,8 +324,6 @@ template <typename T, bool CENTRED> static bool run_forward(Device *dev, const N
 
 /* As many parts to a block as make few sums of much. */
 static void norm_shape_for_sums(NormShape *s) {
-    if (s->chunks > 2 && s->lanes <= 32) s->threads = NORM_THREADS / 2;
-    s->together = s->threads / s->lanes;
     uint32_t together = (uint32_t)s->together, most = (s->parts + SUM_BLOCKS - 1) / SUM_BLOCKS;
     s->repeat = (int)(((most > SUM_PARTS ? most : SUM_PARTS) + together - 1) / together);
 }
