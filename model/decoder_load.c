@@ -205,6 +205,7 @@ static bool load(Decoder *decoder, bool drawn, uint64_t seed, Error *err) {
     bool ok = (files || drawn) && loader.staging && place_all(&loader);
     if (ok) {
         decoder->memory = device_alloc(decoder->dev, loader.arena.used, err);
+        if (!decoder->memory) fail_in(err, "LLM %s", decoder->folder);
         decoder->memory_bytes = loader.arena.used;
         loader.arena.base = decoder->memory;
         loader.arena.size = loader.arena.used;

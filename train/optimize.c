@@ -55,7 +55,8 @@ bool trainer_optimizer(Trainer *trainer, Error *err) {
     trainer->optimizer.v = device_alloc(dev, bytes, err);
     trainer->norm = device_alloc(dev, sizeof(double), err);
     trainer->segments = memory_new((size_t)params->count, sizeof *trainer->segments, err);
-    if (!trainer->optimizer.m || !trainer->optimizer.v || !trainer->norm || !trainer->segments) return false;
+    if (!trainer->optimizer.m || !trainer->optimizer.v || !trainer->norm || !trainer->segments)
+        return fail_in(err, "AdamW's moments");
     AdamwArgs adamw = adamw_args(trainer, params);
     SumSquaresArgs norm = norm_args(trainer, params);
     return device_reserve_scratch(dev, adamw_scratch(dev, &adamw), err) &&
