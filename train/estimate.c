@@ -169,7 +169,9 @@ static bool update(Estimate *e, Error *err) {
                        .beta2 = 0.999f,
                        .eps = 1e-8f,
                        .grad_scale = 1,
-                       .step = 1};
+                       .step = 1,
+                       .norm_squared = squares.out,
+                       .max_norm = 1};
     if (!norm) return false;
     return total == 0 || (device_reserve_scratch(dev, adamw_scratch(dev, &adamw), err) &&
                           device_reserve_scratch(dev, sum_squares_scratch(dev, &squares), err) &&

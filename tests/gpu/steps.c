@@ -60,7 +60,6 @@ static void optimizer_close(Optimizer *o, Device *dev) {
 static Tensor flat(float *data, const Params *params) { return tensor_of(data, DTYPE_F32, 1, params->total); }
 
 static bool update(Optimizer *o, Device *dev, Params *params, int64_t step, Error *err) {
-    double squares;
     SumSquaresArgs sum = {.x = flat(params->grad, params), .out = tensor_of(o->norm, DTYPE_F64, 1, 1)};
     AdamwArgs adamw = {.param = flat(params->value, params),
                        .grad = sum.x,
@@ -72,10 +71,12 @@ static bool update(Optimizer *o, Device *dev, Params *params, int64_t step, Erro
                        .beta2 = 0.999f,
                        .eps = 1e-8f,
                        .grad_scale = 1,
-                       .step = step};
+                       .step = step,
+                       .norm_squared = sum.out,
+                       .max_norm = 1};
     if (!device_reserve_scratch(dev, sum_squares_scratch(dev, &sum), err) ||
         !device_reserve_scratch(dev, adamw_scratch(dev, &adamw), err) || !op_sum_squares(dev, &sum, err) ||
-        !device_download(dev, &squares, o->norm, sizeof squares, err) || !op_adamw(dev, &adamw, err))
+        !op_adamw(dev, &adamw, err))
         return false;
     params_changed(params);
     return true;
