@@ -23,6 +23,10 @@ enum {
 /* One block for each of a large GPU's processors has enough on its way; of more, the partial sums would cost. */
 enum { BLOCKS_WANTED = 128, GROUP_LEAST = 128 };
 
+/* Of so few rows, as in generation, the small operand takes longest: strips of one warp, so that many blocks read it.
+ */
+enum { FEW_ROWS = 64 };
+
 template <typename T> struct Walk {
     const T *large, *low;
     int64_t ld, ldlow, rows, cols, group_rows;
@@ -94,11 +98,15 @@ struct Strip {
 };
 
 template <typename T> static __device__ __forceinline__ Strip strip_at(const Walk<T> &k, int number) {
-    if (!k.of_dy) return Strip{0, (int64_t)number * k.strip, k.cols, 0, k.lora.rank};
+    if (!k.of_dy) {
+        int64_t begin = (int64_t)number * k.strip, end = begin + k.strip;
+        return Strip{0, begin, end < k.cols ? end : k.cols, 0, k.lora.rank};
+    }
     int i = 0;
     while (i + 1 < LINEAR_PARTS && number >= part_strips(k, i)) number -= part_strips(k, i++);
     const LoraPart &p = k.lora.part[i];
-    return Strip{i, p.output + (int64_t)number * k.strip, p.output + p.outputs, p.first, p.rank};
+    int64_t begin = p.output + (int64_t)number * k.strip, end = begin + k.strip, past = p.output + p.outputs;
+    return Strip{i, begin, end < past ? end : past, p.first, p.rank};
 }
 
 static __device__ __forceinline__ int part_of_inner(const LoraParts &lora, int j) {
@@ -274,7 +282,7 @@ static __device__ __forceinline__ void put_gradient(const Walk<bf16> &k, float (
 }
 
 /* How many tiles beside each other a warp takes: as its registers allow, and the partial sums' sizes ask. */
-static constexpr int tiles_beside(int nt, bool inner, bool gradient) {
+static __host__ __device__ constexpr int tiles_beside(int nt, bool inner, bool gradient) {
     return inner && nt <= (gradient ? 2 : 6) ? 2 : 1;
 }
 
@@ -486,7 +494,8 @@ template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *l
     k.large = (const T *)s->large.data, k.ld = s->large.ld, k.rows = s->large.rows, k.cols = s->large.cols;
     k.low = (const T *)s->low.data, k.ldlow = s->low.ld;
     k.lora = *lora, k.of_dy = s->of_dy;
-    k.strip = tiles_beside(nt, inner, gradient) * WARPS * TILE_COLS;
+    bool few = !gradient && k.rows <= FEW_ROWS;
+    k.strip = tiles_beside(nt, inner, gradient) * TILE_COLS * (few ? 1 : WARPS);
     k.width = (rank + 8 * nt - 1) / (8 * nt) * 8 * nt;
     int64_t most = most_groups(strip_count(k), k.rows);
     k.group_rows = ((k.rows + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
@@ -496,7 +505,11 @@ template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *l
 
 /* Floats of partial sums, of the inner rows and of the gradients; for any fewer rows no more. */
 static int64_t inner_floats(const Skinny *s, const Walk<bf16> &k) {
-    return wants_inner(s) ? strip_count(k) * k.rows * k.width : 0;
+    int64_t rows = strip_count(k) * k.rows, few = k.rows < FEW_ROWS ? k.rows : FEW_ROWS;
+    Walk<bf16> narrow = k;
+    narrow.strip = TILE_COLS;
+    few *= strip_count(narrow);
+    return wants_inner(s) ? (rows > few ? rows : few) * k.width : 0;
 }
 
 static int64_t gradient_floats(const Skinny *s, const Walk<bf16> &k) {
