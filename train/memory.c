@@ -27,7 +27,9 @@ bool memory_plan_open(MemoryPlan *plan, const Run *run, const SpeechLimits *limi
     if (plan->model) {
         SpeechLlmMemory frozen = speech_llm_memory(plan->model);
         plan->trainable = plan_bytes(plan->dev) - frozen.encoder - frozen.llm;
-        if (plan_optimizer(plan, err) && plan_step(plan, limits, NULL, err)) return true;
+        bool ok = plan_optimizer(plan, err) && plan_step(plan, limits, NULL, err);
+        plan->bytes = plan_bytes(plan->dev);
+        if (ok) return true;
     }
     memory_plan_close(plan);
     return false;
@@ -38,8 +40,6 @@ void memory_plan_close(MemoryPlan *plan) {
     device_close(plan->dev);
     *plan = (MemoryPlan){0};
 }
-
-size_t memory_plan_bytes(const MemoryPlan *plan) { return plan_bytes(plan->dev); }
 
 /* ---- the largest micro-batch ---- */
 
@@ -107,14 +107,14 @@ bool memory_plan_print(MemoryPlan *plan, bool whole, FILE *out, Error *err) {
     row(out, limits->features ? "activations of the LLM" : "activations of the encoder, then of the LLM",
         memory.activations);
     row(out, "position tables and scratch",
-        plan_bytes(plan->dev) - memory.encoder - memory.llm - plan->trainable - plan->moments - memory.front -
+        plan->bytes - memory.encoder - memory.llm - plan->trainable - plan->moments - memory.front -
             memory.activations);
-    row(out, "in all", plan_bytes(plan->dev));
+    row(out, "in all", plan->bytes);
     return true;
 }
 
 static bool refuse(const MemoryPlan *plan, int64_t largest, size_t had, Error *err) {
-    double needed = (double)memory_plan_bytes(plan) / GIB, gib = (double)had / GIB;
+    double needed = (double)plan->bytes / GIB, gib = (double)had / GIB;
     if (largest == 0)
         return fail(err, "the run needs %.2f GiB and the device has %.2f GiB free, too little for any micro-batch",
                     needed, gib);
@@ -134,6 +134,6 @@ bool memory_plan_check(MemoryPlan *plan, Device *dev, bool loaded, FILE *out, Er
     row(out, "free on the device, before this run", had);
     fprintf(out, "largest micro-batch of such clips that fits: %" PRId64 " tokens%s (train.batch_tokens)\n", largest,
             largest > MEMORY_TOKENS_MAX / 2 ? " at least" : "");
-    bool fits_in = memory_plan_bytes(plan) <= had || device_kind(dev) == DEVICE_CPU; /* which may swap */
+    bool fits_in = plan->bytes <= had || device_kind(dev) == DEVICE_CPU; /* which may swap */
     return fits_in || refuse(plan, largest, had, err);
 }

@@ -10,16 +10,16 @@ typedef struct MemoryPlan {
     SpeechLlm *model; /* a twin of the run's, with nothing in it */
     SpeechLimits limits;
     size_t trainable, moments; /* weights with their gradients and copies; AdamW's */
+    size_t bytes;              /* in all */
 } MemoryPlan;
 
 bool memory_plan_open(MemoryPlan *plan, const Run *run, const SpeechLimits *limits, Error *err);
 void memory_plan_close(MemoryPlan *plan);
 
-size_t memory_plan_bytes(const MemoryPlan *plan);
-
 enum { MEMORY_TOKENS_MAX = 1 << 17 }; /* of a micro-batch that is tried */
 
-/* Tokens of the largest micro-batch of clips like the planned that takes at most `bytes`; 0: none. */
+/* Tokens of the largest micro-batch of clips like the planned that takes at most `bytes`; 0: none. What scratch
+ * larger ones would have wanted is counted, so that it may be a little more. */
 int64_t memory_plan_largest(MemoryPlan *plan, size_t bytes);
 
 /* A table of it. `whole` lists every activation too. */

@@ -32,6 +32,41 @@ static void test_layout(void **state) {
     device_close(dev);
 }
 
+/* Copies in the device's dtype: views of the values where that is F32, else made anew after every change. */
+static void test_stored(void **state) {
+    (void)state;
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16};
+    for (int d = 0; d < 2; d++) {
+        Error err = {0};
+        Params params = {0};
+        Device *dev = device_open_plan(DEVICE_CPU, dtypes[d], &err);
+        assert_ok(dev, &err);
+        assert_int_equal(params_add(&params, "lora", PARAM_LORA, 2, 4, 8, true, &err), 0);
+        assert_int_equal(params_add(&params, "weight", PARAM_ADAPTER, 2, 3, 5, true, &err), 1);
+        assert_int_equal(params_add(&params, "bias", PARAM_ADAPTER, 1, 1, 3, false, &err), 2);
+        params_store(&params, 1);
+        params_store(&params, 2);
+        assert_ok(params_commit(&params, dev, &err), &err);
+        const Param *items = params.items;
+        assert_null(items[0].stored.data);
+        for (int i = 1; i < 3; i++) {
+            assert_true(items[i].stored.dtype == dtypes[d]);
+            assert_int_equal(items[i].stored.cols, items[i].value.cols);
+            assert_true((items[i].stored.data == items[i].value.data) == (dtypes[d] == DTYPE_F32));
+        }
+        size_t converted = 0;
+        for (int round = 0; round < 2; round++) {
+            plan_forget(dev);
+            params_changed(&params);
+            assert_ok(params_refresh(&params, &err) && params_refresh(&params, &err), &err); /* the second is idle */
+            plan_work(dev, &converted);
+            assert_int_equal(converted, dtypes[d] == DTYPE_F32 ? 0 : 2);
+        }
+        params_free(&params);
+        device_close(dev);
+    }
+}
+
 static void refuse(Params *params, const char *name, int dims, int64_t rows, int64_t cols, const char *part) {
     Error err = {0};
     assert_int_equal(params_add(params, name, PARAM_LORA, dims, rows, cols, true, &err), -1);
@@ -60,6 +95,7 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layout), cmocka_unit_test(test_refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layout), cmocka_unit_test(test_stored),
+                                       cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }

@@ -9,6 +9,7 @@
 #include "tests/quiet.h"
 #include "train/checkpoint.h"
 #include "train/loop.h"
+#include "train/memory.h"
 
 enum { CLIPS = 24, SETS_MAX = 16 };
 
@@ -468,11 +469,42 @@ static void test_looking_writes_nothing(void **state) {
     char *text = file_read(report, 1 << 22, NULL, &err);
     assert_non_null(strstr(text, "trainable parameters"));
     assert_non_null(strstr(text, "cut points"));
+    assert_non_null(strstr(text, "LLM weights, frozen"));
+    assert_non_null(strstr(text, "in all"));
+    assert_non_null(strstr(text, "largest micro-batch of such clips that fits"));
     assert_non_null(strstr(text, "[speech: "));
     assert_non_null(strstr(text, "[[Emotion: "));
     free(text);
     free(report);
     free(dump);
+}
+
+/* The plan says what opening and planning take, to the byte, and the largest micro-batch is the largest. */
+static void test_memory_plan(void **state) {
+    (void)state;
+    Error err = {0};
+    char *config = test_path("config.yaml");
+    RunOptions opening = {.model = true, .plan = true};
+    for (int precision = 0; precision < 2; precision++) {
+        opening.device = (DeviceChoice){.name = "cuda", .precision = precision ? "fp32" : "bf16"};
+        Run *run = run_open(config, &opening, &err);
+        assert_ok(run != NULL, &err);
+        SpeechLimits limits = {.clips = 4, .samples = 40000, .tokens = 400, .responses = 200, .longest = 10000};
+        MemoryPlan plan;
+        assert_ok(memory_plan_open(&plan, run, &limits, &err), &err);
+        size_t bytes = plan.bytes;
+        assert_ok(speech_llm_plan(run->model, &limits, true, NULL, true, &err), &err);
+        assert_int_equal(bytes, plan_bytes(run->dev) + plan.moments);
+        int64_t same = memory_plan_largest(&plan, bytes), twice = memory_plan_largest(&plan, 2 * bytes);
+        assert_true(same >= 350 && same <= 410 && twice > same);
+        assert_int_equal(memory_plan_largest(&plan, bytes / 8), 0);
+        limits.features = true; /* without the encoder */
+        assert_ok(speech_llm_plan(run->model, &limits, true, NULL, true, &err), &err);
+        assert_true(plan_bytes(run->dev) + plan.moments <= bytes);
+        memory_plan_close(&plan);
+        run_close(run);
+    }
+    free(config);
 }
 
 int main(void) {
@@ -492,6 +524,7 @@ int main(void) {
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_short_clips),
         cmocka_unit_test(test_looking_writes_nothing),
+        cmocka_unit_test(test_memory_plan),
     };
     return cmocka_run_group_tests(tests, setup, test_cleanup);
 }
