@@ -35,6 +35,10 @@ static const Case CASES[] = {
     {40, 1096, {520, 8, 616}, {16, 8, 16}, 0, false, false, ACT_NONE, 0, true},
     {24, 1096, {520, 8, 616}, {16, 8, 16}, 0.1f, true, false, ACT_NONE, 0, true},
     {70, 584, {16}, {40}, 0, false, true, ACT_NONE, 8, true},
+    {150, 1096, {1032, 8}, {16, 16}, 0, false, false, ACT_NONE, 0, true},
+    {80, 1096, {40, 1032}, {24, 24}, 0.1f, false, false, ACT_NONE, 0, true},
+    {80, 1096, {1032}, {64}, 0.1f, false, false, ACT_NONE, 0, true},
+    {130, 1032, {520}, {8}, 0.1f, true, false, ACT_NONE, 0, false},
 };
 
 static int sum_of(const int values[LINEAR_PARTS]) { return values[0] + values[1] + values[2]; }
