@@ -93,10 +93,10 @@ static __global__ void __launch_bounds__(THREADS, 2)
     cached_kernel(AttentionCachedArgs a, int part_keys, bool whole, float *partial) {
     constexpr int TILE = TILE_KEYS * pitch<D>(), SHARE = share_floats<D>();
     int group = a.heads / a.kv_heads, groups = (group + HEADS - 1) / HEADS;
-    int64_t row = blockIdx.z;
+    int64_t row = blockIdx.x;
     int kv_head = (int)blockIdx.y / groups, part = (int)blockIdx.y % groups * HEADS;
     int head = kv_head * group + part, heads = min((int)HEADS, group - part);
-    int length = a.length[row], begin = (int)blockIdx.x * part_keys, end = min(length, begin + part_keys);
+    int length = a.length[row], begin = (int)blockIdx.z * part_keys, end = min(length, begin + part_keys);
     if (begin >= end && partial) return;
     int64_t first = a.slot[row] * a.capacity;
     Rows q = {head_row<bf16>(a.q, row, head, a.dim), a.q.ld, group, a.dim, whole};
@@ -144,7 +144,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
                     from_float<bf16>(sum > 0.0f ? value / sum : 0.0f);
             continue;
         }
-        float *to = partial + ((row * a.heads + head + h) * gridDim.x + blockIdx.x) * SHARE;
+        float *to = partial + ((row * a.heads + head + h) * gridDim.z + blockIdx.z) * SHARE;
         if (column == 0) to[0] = most, to[1] = sum;
         to[VALUES + column] = value;
     }
@@ -168,7 +168,7 @@ template <int D>
 static bool attend_cached(Device *dev, const AttentionCachedArgs *a, bool whole, float *partial, Error *err) {
     Cut cut = cut_of(a);
     int groups = (a->heads / a->kv_heads + HEADS - 1) / HEADS;
-    dim3 grid((unsigned)cut.parts, (unsigned)(a->kv_heads * groups), (unsigned)a->q.rows);
+    dim3 grid((unsigned)a->q.rows, (unsigned)(a->kv_heads * groups), (unsigned)cut.parts);
     size_t shared = (size_t)4 * TILE_KEYS * pitch<D>() * sizeof(bf16);
     if (!LAUNCH(dev, err, (cached_kernel<D>), grid, THREADS, shared, *a, cut.keys, whole, partial)) return false;
     dim3 merge = blocks_for(a->q.rows * a->heads, THREADS / D);
