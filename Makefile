@@ -135,7 +135,7 @@ $(BUILD)/tests/gpu/%: $(BUILD)/tests/gpu/%.o $(foreach l,$(below_model),$(call l
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # The emulator's own test, and the programs that count with it.
-$(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_kernels),$(call library,$(l)))
+$(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_model),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CXX) $(CFLAGS) $(SANITIZE) -fopenmp $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # Every kernel on the emulator: as built for use under several schedules, with accesses checked, under sanitizers;
@@ -148,10 +148,21 @@ emu:
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu CUDA=emu $(call EMU_PROGRAMS,$(BUILD)-emu) $(call EMU_STEPS,$(BUILD)-emu)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-asan CUDA=emu $(ASAN) $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
-	EMU_GUARD=1 tests/emu/run.sh "forward reversed warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
+	EMU_GUARD=1 tests/emu/run.sh warps $(BUILD)-emu/tests/cuda/test_device
+	tests/emu/run.sh "forward reversed warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
 	tests/emu/run.sh warps $(call EMU_STEPS,$(BUILD)-emu)
 	tests/emu/run.sh "warps shuffled:2" $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	tests/emu/run.sh shuffled:3 $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
+
+# What kernels move, issue and wait for, counted; fails where an operation got worse than in the committed table.
+emu-count:
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(BUILD)-emu-check/tests/emu/count
+	$(BUILD)-emu-check/tests/emu/count tests/emu/COUNTS.md >$(BUILD)-emu-check/COUNTS.md
+	cat $(BUILD)-emu-check/COUNTS.md
+
+# Registers and occupancy as ptxas has them; fails where a kernel spills. Needs nvcc.
+emu-resources: $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu))
+	@tests/emu/resources.py tests/emu/COUNTS.md $(addsuffix .ptxas,$^)
 
 SEED ?= 1
 COUNT ?= 60

@@ -161,23 +161,26 @@ void count_access(const void *at, size_t bytes, bool write, bool global, const v
     r->at[f->lane] = (uintptr_t)at;
 }
 
+static void count_site(Site *site) {
+    if (site->requests.empty()) return;
+    for (const Request &r : site->requests) {
+        if (site->global)
+            count_global(site, &r);
+        else
+            count_shared(site, &r);
+    }
+    site->requests.clear();
+    memset(site->times, 0, sizeof site->times);
+}
+
 /* All lanes are at one place: what they did since they last were is complete. */
 void count_converged(int number) {
     auto *warp = &warps[number];
     if (!warp->any) return;
     warp->any = false;
-    for (auto &entry : warp->sites) {
-        Site *site = &entry.second;
-        if (site->requests.empty()) continue;
-        for (const Request &r : site->requests) {
-            if (site->global)
-                count_global(site, &r);
-            else
-                count_shared(site, &r);
-        }
-        site->requests.clear();
-        memset(site->times, 0, sizeof site->times);
-    }
+    for (bool write : {false, true}) /* what is read in a stretch and then written in place was fetched */
+        for (auto &entry : warp->sites)
+            if (entry.second.write == write) count_site(&entry.second);
 }
 
 /* A matrix's eight rows of 16 bytes are one wavefront at best. */

@@ -35,6 +35,20 @@ def substitutions(pattern, replace):
     return sites
 
 
+def same_value(before, after):
+    """Whether two index expressions are one by arithmetic."""
+    names = sorted(set(re.findall(r"[A-Za-z_][\w.]*", before)))
+    for trial in range(4):
+        values = {name: str(random.Random("%s%d" % (name, trial)).randrange(3, 1000)) for name in names}
+        number = lambda text: re.sub(r"[A-Za-z_][\w.]*", lambda m: values[m.group(0)], text).replace("/", "//")
+        try:
+            if eval(number(before), {}) != eval(number(after), {}):
+                return False
+        except Exception:
+            return False
+    return True
+
+
 def swapped_indices(text):
     """Two names within one index expression exchanged."""
     for m in re.finditer(r"\[([^\[\]]*[+*][^\[\]]*)\]", text):
@@ -45,7 +59,8 @@ def swapped_indices(text):
                     continue
                 inner = m.group(1)
                 inner = inner[: a.start()] + b.group(0) + inner[a.end(): b.start()] + a.group(0) + inner[b.end():]
-                yield text[: m.start(1)] + inner + text[m.end(1):]
+                if not same_value(m.group(1), inner):
+                    yield text[: m.start(1)] + inner + text[m.end(1):]
 
 
 def fragment_offsets(text):

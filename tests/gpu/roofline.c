@@ -92,6 +92,9 @@ static Packed packed(Bench *b, const int64_t *lengths, int64_t count) {
 
 /* ---- measuring ---- */
 
+static void report(const Bench *b, const char *label, const char *kind, OpCost cost, double seconds);
+
+#ifndef COUNTED /* tests/emu/count.c has its own */
 static void report(const Bench *b, const char *label, const char *kind, OpCost cost, double seconds) {
     double bytes = cost.bytes / seconds, flops = cost.flops / seconds;
     printf("{\"op\": \"%s\", \"kind\": \"%s\", \"us\": %.2f, \"gb_s\": %.1f, \"of_copy\": %.3f, \"tflop_s\": %.2f, "
@@ -100,6 +103,7 @@ static void report(const Bench *b, const char *label, const char *kind, OpCost c
            b->matmul > 0 ? flops / b->matmul : 0);
     fflush(stdout);
 }
+#endif
 
 static double measure(Bench *b, const char *label, const char *kind, BenchCall *call, const void *args, OpCost cost,
                       size_t scratch) {
@@ -136,7 +140,7 @@ static bool run_copy(Device *dev, const void *args, Error *err) {
     return op_activation(dev, a, err);
 }
 
-static void measure_ceilings(Bench *b, bool small) {
+__attribute__((unused)) static void measure_ceilings(Bench *b, bool small) {
     int kept = b->memories;
     int64_t side = small ? 256 : 8192, rows = small ? 256 : 1 << 17, cols = small ? 1024 : 1 << 13;
     Tensor from = stored(b, rows, cols),
@@ -317,9 +321,10 @@ static void adapter(Bench *b) {
 
 /* ---- all of it ---- */
 
-static void make_tables(Bench *b, bool small) {
+/* As many clips as have `most` tokens together. */
+static void make_tables(Bench *b, int64_t most) {
     static const int kernel[] = {10, 3, 3, 3, 3, 2, 2}, stride[] = {5, 2, 2, 2, 2, 2, 2};
-    int64_t most = small ? 300 : 16384, tokens[1024], samples[1024], lengths[1024], clips = 0, total = 0;
+    int64_t tokens[1024], samples[1024], lengths[1024], clips = 0, total = 0;
     for (; clips < 1024; clips++) {
         samples[clips] = bench_samples(clips);
         tokens[clips] = BENCH_PROMPT + BENCH_ANSWER + (bench_frames(samples[clips]) + 4) / 5;
@@ -352,6 +357,7 @@ static void make_tables(Bench *b, bool small) {
     free(host);
 }
 
+#ifndef COUNTED
 int main(int argc, char **argv) {
     Error err = {0};
     device_calm_idle_threads(argv);
@@ -383,7 +389,7 @@ int main(int argc, char **argv) {
                           .channels = 512,
                           .encoder_heads = 16};
     measure_ceilings(&b, small);
-    make_tables(&b, small);
+    make_tables(&b, small ? 300 : 16384);
     void (*const parts[])(Bench *) = {llm_norms,     llm_mlp, llm_attention, llm_loss, optimizer, encoder_convolutions,
                                       encoder_layer, adapter};
     int kept = b.memories;
@@ -399,3 +405,4 @@ int main(int argc, char **argv) {
     device_close(dev);
     return 0;
 }
+#endif
