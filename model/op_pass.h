@@ -18,7 +18,7 @@ static inline bool pass_note(OpPass *pass, size_t scratch) {
 
 /* APPLY(pass, err, LayerNorm, layer_norm, .x = x, .y = y, ...) */
 #define APPLY(pass, err, Name, name, ...)                                                                              \
-    ((pass)->planning ? pass_note(pass, name##_scratch((pass)->dev, &(Name##Args){__VA_ARGS__}))                                    \
+    ((pass)->planning ? pass_note(pass, name##_scratch((pass)->dev, &(Name##Args){__VA_ARGS__}))                       \
                       : op_##name((pass)->dev, &(Name##Args){__VA_ARGS__}, err))
 
 #endif
