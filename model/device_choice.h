@@ -12,12 +12,10 @@ typedef struct DeviceChoice {
 } DeviceChoice;
 
 /* The table rows of a command that computes. */
-#define DEVICE_OPTIONS(choice)                                                                                           \
-    {"device", 0, OPTION_TEXT, &(choice).name, "NAME", "cpu (default), cuda or cuda:N"},                                 \
-        {"precision",         0,      OPTION_TEXT,                                                                       \
-         &(choice).precision, "NAME", "bf16 or fp32 (to debug with) on cuda (default: bf16); the CPU computes in fp32"}, \
-    {                                                                                                                    \
-        "threads", 0, OPTION_INT, &(choice).threads, "N", "threads to use (0: one per core)"                             \
+#define DEVICE_OPTIONS(choice)                                                                                         \
+    {"device", 0, OPTION_TEXT, &(choice).name, "NAME", "cpu, cuda or cuda:N (default: as the run says, else cpu)"},    \
+        {"precision", 0, OPTION_TEXT, &(choice).precision, "NAME", "cuda: bf16 (default), or fp32 to debug with"}, {   \
+        "threads", 0, OPTION_INT, &(choice).threads, "N", "threads to use (0: one per core)"                           \
     }
 
 /* What the words mean; wrong ones, and such as do not go together, are usage errors. */
