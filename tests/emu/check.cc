@@ -270,7 +270,8 @@ void check_copy_arrives(const Fiber *f, const AsyncCopy *copy) {
     for (int i = 0; i < 16; i += GRAIN) note_write(shadow_of(copy->to + i, false), (uint16_t)f->index);
 }
 
-/* Each element is read by the lane that receives it, whoever gave the row's address. */
+/* Each element is read by the lane that receives it, whoever gave the row's address, and before the warp's next
+ * barrier perhaps not yet read: nobody may overwrite it. */
 void check_load_matrix(void *const *rows, int lanes, bool transposed, const void *pc) {
     const EmuPlace *kept = emu_place;
     Fiber *warp = &emu_worker->fibers[this_fiber()->warp * WARP];
@@ -278,6 +279,7 @@ void check_load_matrix(void *const *rows, int lanes, bool transposed, const void
         for (int c = 0; c < 8; c++) {
             emu_place = &warp[transposed ? 4 * c + l % 8 / 2 : 4 * (l % 8) + c / 2].place;
             touch((const char *)rows[l] + 2 * c, 2, false, false, pc);
+            shadow_of((const char *)rows[l] + 2 * c, false)->flags |= READ_BY_LANES;
         }
     }
     emu_place = kept;
