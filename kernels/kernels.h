@@ -5,6 +5,7 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "kernels/plan.h"
+#include "kernels/profile.h"
 #include "kernels/tensor.h"
 
 #endif

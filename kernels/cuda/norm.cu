@@ -76,9 +76,7 @@ template <typename T> static __device__ __forceinline__ void stage_columns(T *to
 }
 
 /* What a thread has of a part, as stored. */
-template <typename T, int CHUNKS> struct NormInput {
-    Eight<T> x[CHUNKS], residual[CHUNKS];
-};
+template <typename T, int CHUNKS> struct NormInput { Eight<T> x[CHUNKS], residual[CHUNKS]; };
 
 template <typename T, int CHUNKS>
 static __device__ __forceinline__ void norm_fetch(NormInput<T, CHUNKS> &in, const NormForward<T> &a,

@@ -8,6 +8,7 @@
  *     {"step": ..}      seconds of a LoRA step (rank 16 on every projection), its matrix products timed alone, the one
  *                       over the other ("times"), operations of the matrix products over matmul ("of_matmul"), peak
  *                       memory, and what --estimate would say ("estimate_ms")
+ *     {"profile": ..}   milliseconds and calls of each operation in such a step
  *     {"encoder": ..}   seconds of its forward
  *     {"generate": ..}  tokens a second of 64 prompts, 128 tokens each */
 #include "model/wavlm.h"
@@ -237,7 +238,22 @@ static bool generation(SpeechLlm *model, const Arguments *a, Error *err) {
     return ok;
 }
 
-static bool timed_steps(SpeechLlm *model, Device *dev, const MadeBatch *batch, double *seconds, Error *err) {
+static bool profiled_step(SpeechLlm *model, Device *dev, Optimizer *o, const MadeBatch *batch, const char *name,
+                          Error *err) {
+    OpTime times[PROFILE_OPS_MOST];
+    Error ended = {0};
+    int count;
+    if (!profile_begin(dev, err)) return false;
+    bool stepped = take_step(model, dev, o, batch, STEPS + 3, err);
+    if (!profile_end(dev, times, &count, &ended) || !stepped) return stepped ? fail(err, "%s", ended.text) : false;
+    for (int i = 0; i < count; i++)
+        printf("{\"profile\": \"%s\", \"op\": \"%s\", \"calls\": %" PRId64 ", \"ms\": %.3f}\n", name, times[i].op,
+               times[i].calls, times[i].seconds * 1e3);
+    return true;
+}
+
+static bool timed_steps(SpeechLlm *model, Device *dev, const MadeBatch *batch, const char *name, double *seconds,
+                        Error *err) {
     Optimizer optimizer = {0};
     double times[STEPS];
     bool ok = optimizer_open(&optimizer, dev, speech_llm_params(model), err);
@@ -246,6 +262,7 @@ static bool timed_steps(SpeechLlm *model, Device *dev, const MadeBatch *batch, d
         ok = take_step(model, dev, &optimizer, batch, step + 2, err) && device_wait(dev, err);
         if (step > 0) times[step - 1] = bench_clock() - start;
     }
+    ok = ok && profiled_step(model, dev, &optimizer, batch, name, err);
     optimizer_close(&optimizer, dev);
     if (ok) *seconds = bench_median(times, STEPS);
     return ok;
@@ -264,7 +281,7 @@ static bool step(const Arguments *a, Device *dev, Error *err) {
     batch_make(&batch, model, tokens, BATCH_CLIPS_MOST, 1, 200);
     SpeechLimits limits = batch_size(&batch);
     bool ok = speech_llm_plan(model, &limits, true, NULL, true, err) &&
-              timed_steps(model, dev, &batch, &seconds, err) && device_memory_info(dev, &available, &all, err);
+              timed_steps(model, dev, &batch, a->name, &seconds, err) && device_memory_info(dev, &available, &all, err);
     Error other = {0};
     bool answered = ok && generation(model, a, &other);
     if (ok && !answered) printf("{\"generate\": \"%s\", \"error\": \"%s\"}\n", a->name, bench_escape(other.text));
