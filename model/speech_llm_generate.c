@@ -3,7 +3,8 @@
 
 #include "model/speech_llm_internal.h"
 
-static const size_t SESSION_BYTES_MAX = (size_t)1 << 30; /* KV cache and prefill together */
+/* KV cache and prefill together. On a GPU steps of many sequences take hardly longer than of few. */
+static const size_t SESSION_BYTES_MAX = (size_t)1 << 30, GPU_SESSION_BYTES_MAX = (size_t)8 << 30;
 enum { PREFILL_TOKENS = 1024, RANK_TOGETHER = 64 /* candidates of a prompt that are scored side by side */ };
 
 static int64_t longest_prompt(const SpeechBatch *prompts) {
@@ -15,14 +16,23 @@ static int64_t longest_prompt(const SpeechBatch *prompts) {
     return longest;
 }
 
+/* A GPU's limit is half of what is free, within reason. */
+static size_t session_bytes_max(Device *dev) {
+    size_t available, all;
+    if (device_kind(dev) != DEVICE_CUDA || !device_memory_info(dev, &available, &all, NULL)) return SESSION_BYTES_MAX;
+    size_t half = available / 2;
+    return half < SESSION_BYTES_MAX ? SESSION_BYTES_MAX : half < GPU_SESSION_BYTES_MAX ? half : GPU_SESSION_BYTES_MAX;
+}
+
 /* A session of at most `slots` slots, in multiples of `group`, fewer where they would take too much memory. */
 static bool open_session(SpeechLlm *model, int64_t slots, int group, int64_t capacity, int64_t prefill, Error *err) {
+    session_close(model->session);
+    model->session = NULL;
+    const size_t most = session_bytes_max(model->dev);
     if (slots > INT32_MAX / capacity) slots = INT32_MAX / capacity;
-    while (slots > group && session_bytes(model->decoder, (int)slots, capacity, prefill) > SESSION_BYTES_MAX)
-        slots /= 2;
+    while (slots > group && session_bytes(model->decoder, (int)slots, capacity, prefill) > most) slots /= 2;
     slots -= slots % group;
     if (slots < group) slots = group;
-    session_close(model->session);
     model->prefill = prefill;
     model->session = session_open(model->decoder, (int)slots, capacity, prefill, err);
     return model->session != NULL;
