@@ -245,34 +245,45 @@ static bool choose_all(Decoding *d, Error *err) {
     return true;
 }
 
+static void release(Decoding *d) {
+    free(d->answer);
+    free(d->likelihood);
+    free(d->logits);
+    free(d->seen);
+    free(d->scores);
+    free(d->order);
+}
+
+static bool allocate(Decoding *d, Error *err) {
+    const GenerateOptions *options = d->options;
+    size_t slots = (size_t)d->slots, vocab = (size_t)d->vocab, threads = (size_t)d->threads;
+    bool host = options->temperature > 0 || processes_scores(options, 0), top = options->top_p < 1;
+    bool penalty = options->repetition_penalty < 1 || options->repetition_penalty > 1;
+    d->answer = memory_new(4 * slots, sizeof *d->answer, err);
+    d->likelihood = memory_new(slots, sizeof *d->likelihood, err);
+    if (host) d->logits = memory_new(slots * vocab, sizeof *d->logits, err);
+    if (host) d->scores = memory_new(threads * vocab, sizeof *d->scores, err);
+    if (penalty) d->seen = memory_new(slots * vocab, sizeof *d->seen, err);
+    if (top) d->order = memory_new(threads * vocab, sizeof *d->order, err);
+    if (!d->answer || !d->likelihood || (host && (!d->logits || !d->scores)) || (penalty && !d->seen) ||
+        (top && !d->order))
+        return false;
+    d->slot = d->answer + slots;
+    d->token = d->slot + slots;
+    d->idle = d->token + slots;
+    for (int i = 0; i < d->slots; i++) d->idle[i] = d->slots - 1 - i;
+    return true;
+}
+
 /* Greedy search and sampling. */
 static bool decode(DecoderSession *session, const Prompts *prompts, const GenerateOptions *options, Generated *results,
                    Error *err) {
-    int vocab = decoder_config(session_decoder(session))->vocab, most = session_slots(session);
-    int slots = most < prompts->count ? most : prompts->count;
     Decoding d = {.session = session, .prompts = prompts, .options = options, .results = results};
-    d.slots = slots, d.vocab = vocab, d.threads = omp_get_max_threads();
-    size_t count = (size_t)slots, row = (size_t)vocab, threads = (size_t)d.threads;
-    bool host = options->temperature > 0 || processes_scores(options, 0), penalty = options->repetition_penalty != 1;
-    d.answer = memory_new(4 * count, sizeof *d.answer, err);
-    d.likelihood = memory_new(count, sizeof *d.likelihood, err);
-    if (host) d.logits = memory_new(count * row, sizeof *d.logits, err);
-    if (host) d.scores = memory_new(threads * row, sizeof *d.scores, err);
-    if (penalty) d.seen = memory_new(count * row, sizeof *d.seen, err);
-    if (options->top_p < 1) d.order = memory_new(threads * row, sizeof *d.order, err);
-    bool ok = d.answer && d.likelihood && (!host || (d.logits && d.scores)) && (!penalty || d.seen) &&
-              (options->top_p >= 1 || d.order);
-    if (ok) {
-        d.slot = d.answer + slots, d.token = d.slot + slots, d.idle = d.token + slots;
-        for (int i = 0; i < slots; i++) d.idle[i] = slots - 1 - i;
-        ok = choose_all(&d, err);
-    }
-    free(d.answer);
-    free(d.likelihood);
-    free(d.logits);
-    free(d.scores);
-    free(d.seen);
-    free(d.order);
+    d.slots = session_slots(session) < prompts->count ? session_slots(session) : prompts->count;
+    d.vocab = decoder_config(session_decoder(session))->vocab;
+    d.threads = omp_get_max_threads();
+    bool ok = allocate(&d, err) && choose_all(&d, err);
+    release(&d);
     return ok;
 }
 

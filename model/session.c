@@ -124,7 +124,7 @@ static GreedyArgs greedy_args(const DecoderSession *session, int64_t first, int6
 static bool reserve_rows(DecoderSession *session, Error *err) {
     Decoder *decoder = session->decoder;
     bool ok = true;
-    for (int rows = 1; ok && rows <= session->slots; rows++) {
+    for (int rows = session->slots; ok && rows > 0; rows--) {
         GreedyArgs greedy = greedy_args(session, 0, rows < session->acts.chunk ? rows : session->acts.chunk);
         ok = acts_reserve_step(decoder, &session->acts, &session->cache, rows, err) &&
              device_reserve_scratch(decoder->dev, greedy_scratch(decoder->dev, &greedy), err);
