@@ -141,7 +141,7 @@ $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_model),$(call l
 # Every kernel on the emulator: as built for use under several schedules, with accesses checked, under sanitizers;
 # and whole steps of training. Then faults made from the kernels' text, which the tests must catch.
 EMU_PROGRAMS = $(patsubst %.c,$(1)/%,$(wildcard tests/cuda/test_*.c)) $(1)/tests/emu/test_emu
-EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/train/test_devices.c))
+EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/model/test_decoder_cuda.c tests/train/test_devices.c))
 EMU_CHECK = CUDA=emu CHECK=1 CFLAGS="-O2 -g -march=native"
 
 emu:
