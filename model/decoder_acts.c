@@ -4,14 +4,11 @@
 
 #include "model/decoder_internal.h"
 
-/* Elements of a chunk of logits. Each reads the whole head, which a GPU is to do seldom. */
-enum { LOGITS_MOST = 1 << 24, GPU_LOGITS_MOST = 1 << 28 };
-
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows of logits at a time: enough for an efficient product, few enough to stay small. */
+/* Rows of logits at a time: each chunk reads the whole head. */
 static int64_t chunk_rows(const Device *dev, int64_t vocab, int64_t responses) {
-    int64_t rows = (device_kind(dev) == DEVICE_CUDA ? GPU_LOGITS_MOST : LOGITS_MOST) / vocab;
+    int64_t rows = device_chunk(dev) / vocab;
     return least(rows < 16 ? 16 : rows, responses);
 }
 

@@ -4,7 +4,7 @@
 #include "kernels/cuda/eight.cuh"
 
 /* A thread holds up to CHUNKS times eight elements of a part, `lanes` · 8 columns apart. */
-enum { NARROW_THREADS = 256, NARROW_REPEAT = 4, NORM_THREADS = 512, NORM_REPEAT = 8 };
+enum { NARROW_THREADS = 256, NARROW_REPEAT = 4, NARROW_CHUNKS = 2, NORM_THREADS = 512, NORM_REPEAT = 8 };
 enum { NORM_PARTIAL = 128 /* bytes for block_sum */ };
 
 /* For gradients of gamma and beta a block takes at least so many parts, and there are at most so many blocks. */
@@ -126,7 +126,7 @@ static __device__ __forceinline__ void centre(float s[8], float mean, int count,
 
 template <typename T, int CHUNKS, bool CENTRED>
 __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
-    constexpr bool AHEAD = CHUNKS * sizeof(T) <= 8; /* the next part is fetched meanwhile, where registers allow */
+    constexpr bool AHEAD = CHUNKS * sizeof(T) <= 4; /* the next part is fetched meanwhile: more registers cost more */
     const NormShape &shape = a.shape;
     float *partial = (float *)shared_memory();
     T *gamma = (T *)(shared_memory() + NORM_PARTIAL), *beta = gamma + (shape.width + 7) / 8 * 8;
@@ -313,7 +313,7 @@ static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int
     while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2, s->lane_bits++;
     while (s->chunks < most && s->lanes * s->chunks < octets) s->chunks *= 2;
     s->threads = NARROW_THREADS;
-    s->repeat = NARROW_REPEAT;
+    s->repeat = s->chunks <= NARROW_CHUNKS ? NARROW_REPEAT : NARROW_REPEAT / 2;
     s->together = s->threads / s->lanes;
     if (s->lanes * s->chunks >= octets) return true;
     s->chunks = octets > 2 * NORM_THREADS ? 4 : 2;
