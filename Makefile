@@ -24,7 +24,7 @@ ASAN = CFLAGS="-O1 -g -march=native" \
   SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. -I$(BUILD) $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
   -lkissfft-float -ldnnl $(CUDA_LIBS) -lpthread -lm
 
@@ -102,6 +102,15 @@ endif
 # -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add. Without AVX-512,
 # gcc vectorises a choice between two floats only where comparing them need not trap.
 $(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
+
+# What pages carry as it stands, as C strings, a line each; and the hash by which a page lets its own script run.
+$(BUILD)/data/report.o: $(addprefix $(BUILD)/data/report.,css.inc js.inc js.sha256.inc)
+$(BUILD)/%.inc: %
+	@mkdir -p $(@D)
+	@sed 's/[\\"?]/\\&/g; s/.*/"&\\n",/' $< >$@
+$(BUILD)/%.sha256.inc: %
+	@mkdir -p $(@D)
+	@printf '"%s"\n' "$$({ echo; cat $<; } | sha256sum | cut -c1-64 | tr a-f A-F | basenc -d --base16 | base64)" >$@
 
 define layer_rules
 $(call library,$(1)): $(call objects,$(1))
