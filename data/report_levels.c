@@ -16,7 +16,7 @@ static void range_cell(const double *cuts, int level, const DataReport *report, 
     int last = report->level_count - 1;
     fprintf(out, "<td class=\"text\"><span class=\"key t%d\">%s</span> ", report_tone(level, last + 1),
             level_word(cue, level, last + 1));
-    fputs(level == 0 ? "≤ " : level == last ? "> " : "", out);
+    fputs(level == 0 ? "≤ " : level == last ? "&gt; " : "", out);
     if (level > 0 && level < last) {
         html_decimal(out, cuts[level - 1], CUE_DECIMALS[cue] + 1);
         fputs(" – ", out);
