@@ -20,7 +20,7 @@ for (const card of cards) {
   lanes.addEventListener("click", (event) => {
     const box = over.getBoundingClientRect();
     audio.currentTime = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)) * seconds;
-    audio.play();
+    audio.play().catch(() => {}); // stopped before it began
   });
 }
 // On paper nothing can be opened.

@@ -504,11 +504,11 @@ static void little_data(void **state) {
         "{\"id\":\"1\",\"audio\":\"silence.wav\",\"gender\":\"male\"}\n", /* no voice */
         "{\"id\":\"1\",\"audio\":\"tone.wav\",\"features\":{}}\n",        /* all null */
         "{\"id\":\"1\",\"audio\":\"tone.wav\",\"corpus\":\"\",\"features\":{\"f0_median_hz\":100}}\n",
-        "{\"id\":\"1\",\"audio\":\"tone.wav\",\"features\":{\"f0_median_hz\":1e300,\"intensity_mean_db\":-1e300,"
-        "\"duration_s\":-1e300,\"articulation_rate_syll_s\":0}}\n{\"id\":\"2\",\"audio\":\"tone.wav\",\"features\":{"
-        "\"f0_median_hz\":-1e300,\"intensity_mean_db\":1e300,\"duration_s\":1e308,\"articulation_rate_syll_s\":0}}\n",
-        "{\"id\":\"1\",\"audio\":\"tone.wav\",\"explanation\":\"\",\"teacher\":\"\",\"transcript\":\"\",\"speaker\":"
-        "\"\",\"group\":\"\",\"emotion\":\"\",\"levels\":[1]}\n",
+        ("{\"id\":\"1\",\"audio\":\"tone.wav\",\"features\":{\"f0_median_hz\":1e300,\"intensity_mean_db\":-1e300,"
+         "\"duration_s\":-1e300,\"articulation_rate_syll_s\":0}}\n{\"id\":\"2\",\"audio\":\"tone.wav\",\"features\":{"
+         "\"f0_median_hz\":-1e300,\"intensity_mean_db\":1e300,\"duration_s\":1e308,\"articulation_rate_syll_s\":0}}\n"),
+        ("{\"id\":\"1\",\"audio\":\"tone.wav\",\"explanation\":\"\",\"teacher\":\"\",\"transcript\":\"\",\"speaker\":"
+         "\"\",\"group\":\"\",\"emotion\":\"\",\"levels\":[1]}\n"),
     };
     static const int LEVELS[] = {0, 3, 5};
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
