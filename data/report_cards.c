@@ -34,8 +34,14 @@ static Scale intensity_scale(const DataReport *report) {
     return (Scale){.low = high - 60, .high = high, .ticks = {high - 50, high - 30, high - 10}};
 }
 
-static const double *normal_band(const DataReport *report, const Utterance *utterance, Cue cue) {
-    const double *cuts = cut_points_of(report->cuts, cue, utterance, NULL);
+/* The cut points that an utterance was judged by; null where it has no level. */
+static const double *judging_cuts(const DataReport *report, const Card *card, Cue cue) {
+    if (report->levels[card->index].level[cue] == LEVEL_NONE) return NULL;
+    return cut_points_of(report->cuts, cue, report->set.utterances[card->index], NULL);
+}
+
+static const double *normal_band(const DataReport *report, const Card *card, Cue cue) {
+    const double *cuts = judging_cuts(report, card, cue);
     return cuts ? cuts + (report->level_count - 3) / 2 : NULL;
 }
 
@@ -137,13 +143,12 @@ static void describe(const Card *card, FILE *out) {
 }
 
 static void write_plot(const DataReport *report, const Card *card, Scale intensity, FILE *out) {
-    const Utterance *utterance = report->set.utterances[card->index];
     fputs("<div class=\"lanes\" role=\"img\" aria-label=\"", out);
     describe(card, out);
     fputs("\">\n", out);
     draw_wave(card, out);
-    draw_pitch(card, normal_band(report, utterance, CUE_PITCH), out);
-    draw_intensity(card, intensity, normal_band(report, utterance, CUE_VOLUME), out);
+    draw_pitch(card, normal_band(report, card, CUE_PITCH), out);
+    draw_intensity(card, intensity, normal_band(report, card, CUE_VOLUME), out);
     draw_time(card, out);
     fputs("<div class=\"over\"><b></b></div></div>\n", out);
 }
@@ -201,7 +206,6 @@ static void write_strip(const DataReport *report, const double *cuts, double val
 }
 
 static void write_cue(const DataReport *report, const Card *card, Cue cue, FILE *out) {
-    const Utterance *utterance = report->set.utterances[card->index];
     int level = report->levels[card->index].level[cue];
     double value = card->features.value[CUE_FEATURES[cue]];
     fprintf(out, "<tr><th scope=\"row\">%s</th><td class=\"text\">", CUE_NAMES[cue]);
@@ -213,7 +217,7 @@ static void write_cue(const DataReport *report, const Card *card, Cue cue, FILE 
     fputs("</td><td>", out);
     html_decimal(out, value, CUE_DECIMALS[cue]);
     fprintf(out, " <small>%s</small></td><td class=\"where\">", CUE_UNITS[cue]);
-    const double *cuts = level != LEVEL_NONE ? cut_points_of(report->cuts, cue, utterance, NULL) : NULL;
+    const double *cuts = judging_cuts(report, card, cue);
     if (cuts) write_strip(report, cuts, value, out);
     fputs("</td></tr>\n", out);
 }

@@ -164,9 +164,23 @@ static void draw_row(const Panel *panel, size_t c, FILE *out) {
     fputs("</span></div>\n", out);
 }
 
-/* Level words over their bands and the cut points between them, both where they have room. */
+/* A line, and to its right or else its left the cut point, where there is room; *taken is where the last one ends. */
+static void draw_cut(const Panel *panel, int k, double *taken, FILE *out) {
+    static const double ROOM = 11;
+    double place = percent(panel, panel->cuts[k]);
+    double next = k + 2 < panel->report->level_count ? percent(panel, panel->cuts[k + 1]) : 100;
+    bool right = next - place >= ROOM && place >= *taken, left = !right && place - *taken >= ROOM;
+    fprintf(out, "<i%s style=\"left:%.2f%%\">", left ? " class=\"before\"" : "", place);
+    if (right || left) {
+        html_decimal(out, panel->cuts[k], CUE_DECIMALS[panel->cue]);
+        *taken = right ? place + ROOM : place;
+    }
+    fputs("</i>", out);
+}
+
+/* Level words over their bands where they have room, and the cut points between them. */
 static void draw_bands(const Panel *panel, FILE *out) {
-    static const double PERCENT_HALF_LETTER = 1.3, PERCENT_A_CUT = 11;
+    static const double PERCENT_HALF_LETTER = 1.3;
     double taken = -100;
     fputs("<div class=\"bands\" aria-hidden=\"true\">", out);
     for (int level = 0; level < panel->report->level_count; level++) {
@@ -177,16 +191,8 @@ static void draw_bands(const Panel *panel, FILE *out) {
         fprintf(out, "<b style=\"left:%.2f%%\">%s</b>", centre, word);
         taken = centre + half;
     }
-    double last = -PERCENT_A_CUT;
-    for (int k = 0; k + 1 < panel->report->level_count; k++) {
-        double place = percent(panel, panel->cuts[k]);
-        fprintf(out, "<i style=\"left:%.2f%%\">", place);
-        if (place - last >= PERCENT_A_CUT) {
-            html_decimal(out, panel->cuts[k], CUE_DECIMALS[panel->cue]);
-            last = place;
-        }
-        fputs("</i>", out);
-    }
+    double labelled = 0;
+    for (int k = 0; k + 1 < panel->report->level_count; k++) draw_cut(panel, k, &labelled, out);
     fputs("</div>\n", out);
 }
 
@@ -236,12 +242,13 @@ static void draw_panel(const Panel *panel, FILE *out) {
 }
 
 /* Nothing where no such utterance has the cue. */
-static bool write_panel(Panel panel, FILE *out, Error *err) {
+static bool write_panel(Panel panel, bool *any, FILE *out, Error *err) {
     bool done = gather(&panel, err);
     if (done && panel_count(&panel)) {
         find_cuts(&panel);
         done = find_scales(&panel, err);
         if (done && panel.cuts) draw_panel(&panel, out);
+        *any = true;
     }
     free(panel.values);
     free(panel.first);
@@ -249,14 +256,15 @@ static bool write_panel(Panel panel, FILE *out, Error *err) {
 }
 
 static bool write_corpus(const DataReport *report, size_t corpus, FILE *out, Error *err) {
-    bool done = true;
+    bool done = true, any = false;
     fputs("<div class=\"panels\">\n", out);
     for (int gender = 0; gender < GENDERS && done; gender++)
-        done = write_panel((Panel){.report = report, .cue = CUE_PITCH, .corpus = corpus, .gender = (Gender)gender}, out,
-                           err);
+        done = write_panel((Panel){.report = report, .corpus = corpus, .cue = CUE_PITCH, .gender = (Gender)gender},
+                           &any, out, err);
     for (int cue = CUE_SPEED; cue < CUE_COUNT && done; cue++)
-        done = write_panel((Panel){.report = report, .cue = (Cue)cue, .corpus = corpus, .gender = GENDERS}, out, err);
-    fputs("</div>\n", out);
+        done = write_panel((Panel){.report = report, .corpus = corpus, .cue = (Cue)cue, .gender = GENDERS}, &any, out,
+                           err);
+    fputs(any ? "</div>\n" : "<p>Nothing is measured yet; <code>semollm annotate</code> measures.</p></div>\n", out);
     return done;
 }
 
@@ -264,12 +272,9 @@ bool report_write_cues(const DataReport *report, FILE *out, Error *err) {
     const Categories *corpora = &report->census.by[FIELD_CORPUS];
     bool done = true;
     fputs("<section id=\"cues\"><h2>Cues</h2>\n", out);
-    if (report->census.lacking[WANT_FEATURES] == report->census.all.utterances)
-        fputs("<p>Nothing is measured yet: <code>semollm annotate</code> does.</p>\n", out);
-    else
-        fputs("<p>Each row is a class: the share of its utterances along the axis, a line at their median. Colours are "
-              "levels, and vertical lines the cut points between them.</p>\n",
-              out);
+    fputs("<p>Each row is a class: the share of its utterances along the axis, a line at their median. Colours are "
+          "levels, and vertical lines the cut points between them.</p>\n",
+          out);
     for (size_t corpus = 0; corpus < corpora->count && done; corpus++) {
         if (corpora->count > 1) {
             fputs("<h3>", out);

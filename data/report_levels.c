@@ -30,13 +30,23 @@ static const char *gender_words(Cue cue, Gender gender) {
     return gender == GENDER_UNKNOWN ? "unknown: by those of all" : GENDER_NAMES[gender];
 }
 
-static void cut_row(const DataReport *report, const Tally *corpus, Cue cue, Gender gender, FILE *out) {
+/* Whether such utterances have the cue at all: where not, cut points of others would stand in. */
+static bool measured(const DataReport *report, size_t corpus, Cue cue, Gender gender) {
+    for (size_t i = 0; i < report->set.count; i++)
+        if (report->census.by[FIELD_CORPUS].row_of[i] == corpus && report->levels[i].level[cue] != LEVEL_NONE &&
+            (cue != CUE_PITCH || gender_of(report->set.utterances[i]) == gender))
+            return true;
+    return false;
+}
+
+static void cut_row(const DataReport *report, size_t row, Cue cue, Gender gender, FILE *out) {
     static const char *const GENDERS_KEPT[GENDERS] = {"female", "male", NULL};
+    const Tally *corpus = &report->census.by[FIELD_CORPUS].rows[row];
     const Utterance of = {.corpus = (char *)(uintptr_t)corpus->name, /* is only compared */
                           .gender = (char *)(uintptr_t)GENDERS_KEPT[gender]};
     int64_t fitted = 0;
     const double *cuts = cut_points_of(report->cuts, cue, &of, &fitted);
-    if (!cuts) return;
+    if (!cuts || !measured(report, row, cue, gender)) return;
     fprintf(out, "<tr><th scope=\"row\">%s <small>%s, %s</small></th>", CUE_NAMES[cue], CUE_MEASURES[cue],
             CUE_UNITS[cue]);
     if (report->census.by[FIELD_CORPUS].count > 1) {
@@ -51,9 +61,8 @@ static void cut_row(const DataReport *report, const Tally *corpus, Cue cue, Gend
     fputs("</tr>\n", out);
 }
 
-static void cut_rows(const DataReport *report, const Tally *corpus, FILE *out) {
-    for (int gender = 0; gender < GENDERS; gender++)
-        if (corpus->gender[gender]) cut_row(report, corpus, CUE_PITCH, (Gender)gender, out);
+static void cut_rows(const DataReport *report, size_t corpus, FILE *out) {
+    for (int gender = 0; gender < GENDERS; gender++) cut_row(report, corpus, CUE_PITCH, (Gender)gender, out);
     cut_row(report, corpus, CUE_SPEED, GENDER_UNKNOWN, out);
     cut_row(report, corpus, CUE_VOLUME, GENDER_UNKNOWN, out);
 }
@@ -65,12 +74,12 @@ static void write_cut_points(const DataReport *report, FILE *out) {
           out);
     if (corpora->count > 1) fputs("<th scope=\"col\" class=\"text\">corpus</th>", out);
     fprintf(out,
-            "<th scope=\"col\" class=\"text\">gender</th><th scope=\"col\">utterances</th><th scope=\"colgroup\" "
+            "<th scope=\"col\" class=\"text\">gender</th><th scope=\"col\">fitted on</th><th scope=\"colgroup\" "
             "class=\"text\" colspan=\"%d\">"
             "levels</th></tr></thead>\n<tbody>\n",
             report->level_count);
     for (size_t corpus = 0; corpus < corpora->count; corpus++)
-        if (!corpora->rows[corpus].folded) cut_rows(report, &corpora->rows[corpus], out);
+        if (!corpora->rows[corpus].folded) cut_rows(report, corpus, out);
     fputs("</tbody></table></div>\n", out);
 }
 
@@ -133,7 +142,7 @@ static void write_bar(const Contingency *table, size_t c, FILE *out) {
     for (int level = 0; level < table->levels && sum; level++)
         fprintf(out, "%s%.0f %% %s", level ? ", " : "", 100 * (double)*cell(table, c, level) / (double)sum,
                 level_word(table->cue, level, table->levels));
-    fputs("\">", out);
+    fputs(sum ? "\">" : "no levels\">", out);
     for (int level = 0; level < table->levels && sum; level++)
         if (*cell(table, c, level))
             fprintf(out, "<i class=\"t%d\" style=\"width:%.2f%%\"></i>", report_tone(level, table->levels),

@@ -105,11 +105,13 @@ static void write_tallies(const DataReport *report, Field field, const char *cap
     fputs("</tbody><tfoot><tr><th scope=\"row\">all</th>", out);
     tally_cells(all, all, out);
     fputs("</tfoot></table></div>\n", out);
-    if (all->untimed) {
-        fputs("<p class=\"note\">Of ", out);
-        html_count(out, all->untimed);
-        fputs(" utterances the length is not known; hours and lengths are of the others.</p>\n", out);
-    }
+}
+
+static void write_untimed(const Tally *all, FILE *out) {
+    if (!all->untimed) return;
+    fputs("<p class=\"note\">Of ", out);
+    html_count(out, all->untimed);
+    fputs(" utterances the length is not known; hours and lengths are of the others.</p>\n", out);
 }
 
 /* --- speakers and groups, class by class --- */
@@ -223,6 +225,7 @@ bool report_write_census(const DataReport *report, FILE *out, Error *err) {
     write_tallies(report, FIELD_CLASS, "Utterances of each class", out);
     if (report->census.by[FIELD_CORPUS].count > 1)
         write_tallies(report, FIELD_CORPUS, "Utterances of each corpus", out);
+    write_untimed(&report->census.all, out);
     bool done = write_people(report, out, err);
     fputs("<div class=\"pair\">\n", out);
     write_lacking(&report->census, out);
