@@ -51,6 +51,7 @@ static bool make_cards(DataReport *report, const ReportOptions *options, Error *
     report->cards = memory_new(REPORT_CARDS_MOST, sizeof *report->cards, err);
     if (!report->cards || !cards_choose(&report->set, classes, options->seed, wanted, chosen, &found, err))
         return false;
+    if (found == 0) return true;
     Progress progress;
     progress_begin(&progress, "report", "cards", 0, (int64_t)found);
     Error why = {0};

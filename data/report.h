@@ -152,6 +152,7 @@ extern const char *const CUE_MEASURES[CUE_COUNT]; /* "median F0", ... */
 extern const int CUE_DECIMALS[CUE_COUNT];
 
 void report_write_name(FILE *out, const Tally *row); /* a row's value, isolated from the text around it */
+void report_write_count(int64_t count, FILE *out);   /* a table's cell */
 int report_tone(int level, int level_count); /* the number of its colour: 2 normal, 1 and 3 beside it, 0 and 4 very */
 
 #endif

@@ -23,10 +23,10 @@ for (const card of cards) {
     audio.play().catch(() => {}); // stopped before it began
   });
 }
-// On paper nothing can be opened.
+// On paper nothing can be opened: the census is whole there.
 let opened = [];
 addEventListener("beforeprint", () => {
-  opened = Array.from(document.querySelectorAll("details:not([open])"));
+  opened = Array.from(document.querySelectorAll("#census details:not([open])"));
   for (const details of opened) details.open = true;
 });
 addEventListener("afterprint", () => {

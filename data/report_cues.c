@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/contour.h"
 #include "data/html.h"
 #include "data/report.h"
 
@@ -36,13 +37,6 @@ static bool shows(const Panel *panel, size_t i) {
            fabs(value) <= MEASURE_MOST && (panel->gender == GENDERS || gender_of(utterance) == panel->gender);
 }
 
-static int compare_values(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void sort(double *values, size_t count) { qsort(values, count, sizeof *values, compare_values); }
-
 /* Values by class: how many each has, then each to its place. */
 static bool gather(Panel *panel, Error *err) {
     const DataReport *report = panel->report;
@@ -61,7 +55,7 @@ static bool gather(Panel *panel, Error *err) {
             panel->values[next[classes->row_of[i]]++] =
                 report->set.utterances[i]->features.value[CUE_FEATURES[panel->cue]];
     for (size_t c = 0; c < classes->count && done; c++)
-        sort(panel->values + panel->first[c], panel->first[c + 1] - panel->first[c]);
+        sort_values(panel->values + panel->first[c], (int64_t)(panel->first[c + 1] - panel->first[c]));
     free(next);
     return done;
 }
@@ -79,7 +73,7 @@ static bool find_scales(Panel *panel, Error *err) {
     double *sorted = memory_new(count, sizeof *sorted, err);
     if (!sorted) return false;
     memcpy(sorted, panel->values, count * sizeof *sorted);
-    sort(sorted, count);
+    sort_values(sorted, (int64_t)count);
     panel->axis = histogram_over(sorted, count);
     free(sorted);
     for (size_t c = 0; c < panel->report->census.by[FIELD_CLASS].count; c++) {

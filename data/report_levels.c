@@ -150,12 +150,6 @@ static void write_bar(const Contingency *table, size_t c, FILE *out) {
     fputs("</div></td>", out);
 }
 
-static void count_cell(int64_t count, FILE *out) {
-    fputs(count ? "<td>" : "<td class=\"none\">", out);
-    html_count(out, count);
-    fputs("</td>", out);
-}
-
 static void write_contingency(const Contingency *table, FILE *out) {
     bool lacking = column_sum(table, LEVEL_NONE) > 0;
     double strength = association(table);
@@ -174,8 +168,8 @@ static void write_contingency(const Contingency *table, FILE *out) {
         fputs("<tr><th scope=\"row\">", out);
         report_write_name(out, &table->classes->rows[c]);
         fputs("</th>", out);
-        for (int level = 0; level < table->levels; level++) count_cell(*cell(table, c, level), out);
-        if (lacking) count_cell(*cell(table, c, LEVEL_NONE), out);
+        for (int level = 0; level < table->levels; level++) report_write_count(*cell(table, c, level), out);
+        if (lacking) report_write_count(*cell(table, c, LEVEL_NONE), out);
         write_bar(table, c, out);
         fputs("</tr>\n", out);
     }

@@ -22,7 +22,7 @@ void report_write_name(FILE *out, const Tally *row) {
 
 /* --- cells --- */
 
-static void count_cell(int64_t count, FILE *out) {
+void report_write_count(int64_t count, FILE *out) {
     fputs(count ? "<td>" : "<td class=\"none\">", out);
     html_count(out, count);
     fputs("</td>", out);
@@ -76,10 +76,10 @@ static void table_close(FILE *out) { fputs("</tbody></table></div>\n", out); }
 
 static void tally_cells(const Tally *row, const Tally *all, FILE *out) {
     for (int gender = 0; gender < GENDERS; gender++)
-        if (all->gender[gender]) count_cell(row->gender[gender], out);
-    count_cell(row->utterances, out);
+        if (all->gender[gender]) report_write_count(row->gender[gender], out);
+    report_write_count(row->utterances, out);
     share_cell(row->utterances, all->utterances, out);
-    count_cell(row->speakers, out);
+    report_write_count(row->speakers, out);
     time_cell(row, 3600, 2, out);
     decimal_cell(row->seconds / (double)(row->utterances - row->untimed), 2, out);
     fputs("</tr>\n", out);
@@ -136,11 +136,11 @@ static void cross_row(const DataReport *report, Field field, size_t r, const int
     if (field == FIELD_SPEAKER)
         fprintf(out, "<td class=\"text\">%s</td>", gender_word(row));
     else
-        count_cell(row->speakers, out);
-    count_cell(row->utterances, out);
+        report_write_count(row->speakers, out);
+    report_write_count(row->utterances, out);
     time_cell(row, 60, 1, out);
     size_t classes = report->census.by[FIELD_CLASS].count;
-    for (size_t c = 0; c < classes; c++) count_cell(counts[r * classes + c], out);
+    for (size_t c = 0; c < classes; c++) report_write_count(counts[r * classes + c], out);
     fputs("</tr>\n", out);
 }
 
@@ -195,8 +195,8 @@ static void write_lacking(const Census *census, FILE *out) {
     for (int want = 0; want < WANTS; want++) {
         int64_t lacking = census->lacking[want], all = census->all.utterances;
         fprintf(out, "<tr><th scope=\"row\">%s</th>", NAMES[want]);
-        count_cell(all - lacking, out);
-        count_cell(lacking, out);
+        report_write_count(all - lacking, out);
+        report_write_count(lacking, out);
         share_cell(all - lacking, all, out);
         fputs("</tr>\n", out);
     }
@@ -213,7 +213,7 @@ static void write_teachers(const Census *census, FILE *out) {
     table_body(out);
     for (size_t row = 0; row < teachers->count; row++) {
         name_head(&teachers->rows[row], out);
-        count_cell(teachers->rows[row].utterances, out);
+        report_write_count(teachers->rows[row].utterances, out);
         share_cell(teachers->rows[row].utterances, census->all.utterances, out);
         fputs("</tr>\n", out);
     }

@@ -430,6 +430,27 @@ static void page_says_what_is_there(void **state) {
     text_free(&lines);
 }
 
+/* Nine voices: pitch tells the class wholly, volume not at all. */
+static void association_of_levels_and_classes(void **state) {
+    (void)state;
+    static const char *const CLASSES[] = {"angry", "happy", "sad"};
+    static const ReportOptions NO_CARDS = {.cards = 0};
+    Text lines = {0};
+    for (int i = 0; i < 9; i++) {
+        text_addf(&lines, "{\"id\":\"%d\",\"audio\":\"a\",\"emotion\":\"%s\",", i, CLASSES[i / 3]);
+        text_addf(&lines, FEATURES, 100 * (3 - i / 3) + i % 3, 60 + i % 3, 4);
+        text_add_string(&lines, "}\n");
+    }
+    char *page = page_of(lines.data, &NO_CARDS);
+    assert_non_null(strstr(page, "<caption>Pitch <small>Cramér’s V 1.00</small>"));
+    assert_non_null(strstr(page, "<caption>Volume <small>Cramér’s V 0.00</small>"));
+    assert_non_null(strstr(page, "<caption>Speed</caption>")); /* but one level */
+    assert_non_null(strstr(page, "<bdi>angry</bdi></th><td class=\"none\">0</td><td class=\"none\">0</td><td>3</td>"));
+    assert_non_null(strstr(page, "aria-label=\"33 % quiet, 33 % normal, 33 % loud\""));
+    free(page);
+    text_free(&lines);
+}
+
 static const char *const HOSTILE[] = {
     "</bdi></code></article></main><script>pwned=1</script>",
     "\\\" onmouseover=\\\"pwned=1\\\" x=\\\"",
@@ -578,7 +599,6 @@ static void same_data_same_bytes(void **state) {
     char *shards = make_page(folder, &PLAIN, &size, &err);
     if (!shards) fail_msg("%s", err.text);
     assert_null(page_fault(shards));
-    assert_string_equal(strstr(shards, "<html") ? "" : "none", "");
     char *cards = strstr(page, "<section id=\"samples\">"), *shard_cards = strstr(shards, "<section id=\"samples\">");
     size_t length = (size_t)(strstr(cards, "</section>") - cards);
     assert_memory_equal(cards, shard_cards, length);
@@ -658,6 +678,7 @@ int main(void) {
         cmocka_unit_test(one_group_a_speaker),
         cmocka_unit_test(choices_cover_every_class),
         cmocka_unit_test(page_says_what_is_there),
+        cmocka_unit_test(association_of_levels_and_classes),
         cmocka_unit_test(hostile_data_stays_text),
         cmocka_unit_test(hostile_paths),
         cmocka_unit_test(little_data),

@@ -8,24 +8,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 export OMP_WAIT_POLICY=passive
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-
-die() {
-    echo "not ok $1"
-    [ -s "$work/err" ] && tail -3 "$work/err"
-    exit 1
-}
-
-try() { # NAME COMMAND...: the command succeeds; its output is in $work/out
-    name=$1
-    shift
-    "$@" >"$work/out" 2>"$work/err" || die "$name"
-}
+. "$here/try.sh"
 
 # ---- a corpus ----
 corpus=$work/corpus
 try synth "$semollm" synth "$corpus" --clips 20 --test-clips 4
 try annotate "$semollm" annotate "$corpus/manifest.jsonl" -o "$corpus/annotated.jsonl"
-{ # a WAV of half a second of nothing: 8000 samples of 16 bits at 8 kHz, then 4000 of them
+{ # a WAV of half a second of silence: 4000 samples of 16 bits at 8 kHz
     printf 'RIFF\144\037\0\0WAVEfmt \020\0\0\0\1\0\1\0\100\037\0\0\200\076\0\0\2\0\020\0data\100\037\0\0'
     head -c 8000 /dev/zero
 } >"$corpus/silence.wav"
@@ -46,6 +35,19 @@ cmp -s "$page" "$work/again.html" || die "the same data make the same bytes"
 cd "$work" || exit 1
 try "report on a manifest" "$semollm" report data "$corpus/all.jsonl" --cards 0
 [ -s all-data.html ] || die "a page without -o is NAME-data.html in the working folder"
+
+refused() { # MUST_SAY ARGUMENTS...: wrong usage
+    say=$1
+    shift
+    "$semollm" report "$@" >"$work/out" 2>"$work/err"
+    [ $? = 2 ] && grep -q -- "$say" "$work/err" || die "report $* is wrong usage"
+}
+refused "expected data PATH"
+refused 'no report on "run"' run "$work/shards"
+refused "shard folder or a manifest" data
+refused "--cards must be 0 to 64" data "$work/shards" --cards 65
+refused "--levels must be 3 or 5" data "$work/shards" --levels 4
+refused "is a folder" data "$work/shards" -o "$work"
 
 # ---- what it holds ----
 count() { grep -o "$1" "$page" | wc -l | tr -d ' '; }
