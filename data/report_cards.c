@@ -245,7 +245,7 @@ static void write_words(const DataReport *report, const Card *card, FILE *out) {
     fputs("</footer></blockquote>\n", out);
 }
 
-/* "f0_median_hz" is "f0 median" in "Hz". */
+/* "f0_median_hz" is "F0 median" in "Hz". */
 static const char *unit_of(const char *name, int *length) {
     static const char *const UNITS[][2] = {{"_syll_s", "syll/s"}, {"_st_s", "st/s"}, {"_hz", "Hz"}, {"_db", "dB"},
                                            {"_lufs", "LUFS"},     {"_st", "st"},     {"_s", "s"}};
@@ -259,22 +259,24 @@ static const char *unit_of(const char *name, int *length) {
     return "";
 }
 
+static void write_feature(const char *name, double value, FILE *out) {
+    bool count = strstr(name, "_count") != NULL, numbered = name[0] == 'f' && strchr("0123", name[1]);
+    double size = fabs(value);
+    int length;
+    const char *unit = unit_of(name, &length);
+    fputs("<tr><th scope=\"row\">", out);
+    for (int i = 0; i < length; i++) fputc(name[i] == '_' ? ' ' : i == 0 && numbered ? 'F' : name[i], out);
+    fputs("</th><td>", out);
+    html_decimal(out, value, count ? 0 : size < 1 ? 3 : size < 100 ? 2 : 1);
+    fprintf(out, "</td><td class=\"text\">%s</td></tr>\n", unit);
+}
+
 static void write_features(const DataReport *report, const Card *card, FILE *out) {
     bool measured = !report->set.utterances[card->index]->has_features;
     fprintf(out, "<details><summary>All features%s</summary><table><tbody>\n",
             measured ? ", measured for this page" : "");
-    for (int feature = 0; feature < FEATURE_COUNT; feature++) {
-        const char *name = FEATURE_NAMES[feature];
-        double value = card->features.value[feature], size = fabs(value);
-        bool count = strstr(name, "_count") != NULL;
-        int length;
-        const char *unit = unit_of(name, &length);
-        fputs("<tr><th scope=\"row\">", out);
-        for (int i = 0; i < length; i++) fputc(name[i] == '_' ? ' ' : name[i], out);
-        fputs("</th><td>", out);
-        html_decimal(out, value, count ? 0 : size < 1 ? 3 : size < 100 ? 2 : 1);
-        fprintf(out, "</td><td class=\"text\">%s</td></tr>\n", unit);
-    }
+    for (int feature = 0; feature < FEATURE_COUNT; feature++)
+        write_feature(FEATURE_NAMES[feature], card->features.value[feature], out);
     fputs("</tbody></table></details>\n", out);
 }
 
