@@ -24,7 +24,7 @@ ASAN = CFLAGS="-O1 -g -march=native" \
   SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. -I$(BUILD) $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
   -lkissfft-float -ldnnl $(CUDA_LIBS) -lpthread -lm
 
@@ -105,6 +105,7 @@ $(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
 
 # What pages carry as it stands, as C strings, a line each; and the hash by which a page lets its own script run.
 $(BUILD)/data/report.o: $(addprefix $(BUILD)/data/report.,css.inc js.inc js.sha256.inc)
+$(BUILD)/data/report.o: ALL_CFLAGS += -I$(BUILD)
 $(BUILD)/%.inc: %
 	@mkdir -p $(@D)
 	@sed 's/[\\"?]/\\&/g; s/.*/"&\\n",/' $< >$@

@@ -9,7 +9,7 @@
 #include "data/response.h"
 #include "data/shards.h"
 
-/* Commands: synth, import, features, annotate, shard, report. */
+/* Commands: synth, import, features, annotate, shard. */
 extern const Command DATA_COMMANDS[]; /* ended by a null name */
 
 #endif
