@@ -103,6 +103,16 @@ endif
 # gcc vectorises a choice between two floats only where comparing them need not trap.
 $(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
 
+# What pages carry as it stands, as C strings, a line each; and the hash by which a page lets its own script run.
+$(BUILD)/data/report.o: $(addprefix $(BUILD)/data/report.,css.inc js.inc js.sha256.inc)
+$(BUILD)/data/report.o: ALL_CFLAGS += -I$(BUILD)
+$(BUILD)/%.inc: %
+	@mkdir -p $(@D)
+	@sed 's/[\\"?]/\\&/g; s/.*/"&\\n",/' $< >$@
+$(BUILD)/%.sha256.inc: %
+	@mkdir -p $(@D)
+	@printf '"%s"\n' "$$({ echo; cat $<; } | sha256sum | cut -c1-64 | tr a-f A-F | basenc -d --base16 | base64)" >$@
+
 define layer_rules
 $(call library,$(1)): $(call objects,$(1))
 	@rm -f $$@
@@ -197,6 +207,7 @@ test: deps
 e2e: $(BUILD)/semollm $(HELPERS)
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
+	tests/e2e/report.sh $(BUILD)/semollm
 
 # Everything that wants a GPU, in one call of at most 8 minutes; without one, the parts that the emulator can run.
 OUT ?= $(BUILD)-gpu/out

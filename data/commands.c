@@ -8,5 +8,6 @@ const Command DATA_COMMANDS[] = {
     {"features", "AUDIO... [--json]", "the interpretable features of any recording", command_features},
     {"annotate", "M.jsonl -o A.jsonl", "measure features, find levels, write explanations", command_annotate},
     {"shard", "A.jsonl -o DIR", "write shards: audio and annotations for training", command_shard},
+    {"report", "data PATH [-o FILE]", "a page that shows what shards or a manifest hold", command_report},
     {0},
 };

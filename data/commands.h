@@ -9,5 +9,6 @@ bool command_import(int argc, char **argv, Error *err);
 bool command_features(int argc, char **argv, Error *err);
 bool command_annotate(int argc, char **argv, Error *err);
 bool command_shard(int argc, char **argv, Error *err);
+bool command_report(int argc, char **argv, Error *err);
 
 #endif

@@ -7,23 +7,12 @@ semollm=${1:-build/semollm} kind=${2:-smoke} corpus=${3:-../shared/data/ravdess}
 export OMP_WAIT_POLICY=passive
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/try.sh"
 
 if [ ! -d "$corpus/Actor_01" ]; then
     echo "skip ravdess: no corpus at $corpus"
     exit 0
 fi
-
-die() {
-    echo "not ok $1"
-    [ -s "$work/err" ] && tail -3 "$work/err"
-    exit 1
-}
-
-try() { # NAME COMMAND...: the command succeeds; its output is in $work/out
-    name=$1
-    shift
-    "$@" >"$work/out" 2>"$work/err" || die "$name"
-}
 
 lines() { wc -l <"$1" | tr -d ' '; }
 
