@@ -23,7 +23,8 @@ try import "$semollm" import ravdess "$corpus" -o "$home/manifest.jsonl"
 [ "$(lines "$home/manifest.jsonl")" = 1440 ] || die "import: 1440 utterances"
 [ "$(grep -c '"speaker":"Actor_24","gender":"female"' "$home/manifest.jsonl")" = 60 ] || die "import: 60 of Actor_24"
 [ "$(grep -c '"emotion":"neutral"' "$home/manifest.jsonl")" = 96 ] || die "import: 96 neutral"
-echo "ok import: 1440 utterances"
+grep -q '^published counts: all 8 are met' "$work/err" || die "import: 192 clips of seven emotions, 96 of neutral"
+echo "ok import: 1440 utterances = 192 x 7 + 96"
 
 if [ "$kind" = smoke ]; then # every other clip of seven actors
     grep -E '"speaker":"Actor_(01|02|03|04|20|23|24)"' "$home/manifest.jsonl" | awk 'NR % 2' >"$home/some.jsonl"
