@@ -11,6 +11,7 @@ typedef struct LoaderOptions {
     const uint32_t *chosen; /* sample indexes this loader draws from (a split) */
     size_t chosen_count;
     bool shuffle;
+    int shuffle_shards;     /* how many shards' samples are mixed at a time; 0: all */
     Sampling sampling;      /* balanced: every class equally often; an epoch keeps its length */
     const int32_t *classes; /* [chosen_count] of each chosen sample, for balanced; null: by emotion */
     uint64_t seed;
