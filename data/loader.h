@@ -32,6 +32,9 @@ typedef struct Sample {
 /* Which of the chosen stands at each position of `epoch`: order[chosen_count] holds places in `chosen`. */
 bool order_make(const Shards *shards, const LoaderOptions *options, uint32_t epoch, uint32_t *order, Error *err);
 
+/* Bytes of the shards that an order has in use at a time, those that come next included. */
+int64_t order_room(const Shards *shards, const LoaderOptions *options);
+
 typedef struct Loader Loader;
 
 Loader *loader_open(const Shards *shards, const LoaderOptions *options, Error *err);

@@ -217,3 +217,14 @@ bool order_make(const Shards *shards, const LoaderOptions *options, uint32_t epo
     free(shuffle.used);
     return ok;
 }
+
+int64_t order_room(const Shards *shards, const LoaderOptions *options) {
+    int64_t largest = 0, all = 0;
+    for (size_t i = 0; i < shards_files(shards); i++) {
+        int64_t bytes = shards_file_bytes(shards, i);
+        all += bytes;
+        if (bytes > largest) largest = bytes;
+    }
+    if (options->shuffle_shards == 0 || (size_t)options->shuffle_shards + 2 >= shards_files(shards)) return all;
+    return largest * (options->shuffle_shards + 2);
+}
