@@ -6,113 +6,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "tests/http_server.h"
+#include "tests/shard_server.h"
 
-enum { CLIPS = 160, SHARD_BYTES = 24000, FILES_MOST = 64 };
-
-typedef enum Fault {
-    FAULT_NONE,
-    FAULT_DROP,  /* the connection ends in the middle of the body */
-    FAULT_CLOSE, /* or before an answer */
-    FAULT_STALL, /* it falls silent in the middle of the body */
-    FAULT_500,
-    FAULT_404,
-    FAULT_SHORT, /* a shorter file, by its headers too */
-    FAULT_LONG,
-    FAULT_IGNORE_RANGE, /* all of the file whatever was asked for */
-    FAULT_OTHER_RANGE,  /* another part of it than was asked for */
-    FAULT_FLIP,         /* one wrong bit */
-    FAULT_KINDS,
-} Fault;
-
-typedef struct Store { /* what a server serves and how */
-    char folder[200];
-    unsigned faults;  /* a set of faults to choose from */
-    int period;       /* every so many requests, one of them; 1: each */
-    const char *only; /* faults for this name alone; null: any file but the index */
-    pthread_mutex_t lock;
-    uint32_t requests;
-    atomic_int hits[FAULT_KINDS];
-    int gets[FILES_MOST]; /* of each shard, from its beginning */
-    int index_gets, manifest_gets;
-} Store;
-
-static Fault choose(Store *store, const char *name) {
-    bool hit = store->only ? strcmp(name, store->only) == 0 : strcmp(name, "index.json") != 0;
-    pthread_mutex_lock(&store->lock);
-    uint32_t number = store->requests++;
-    pthread_mutex_unlock(&store->lock);
-    if (!hit || !store->faults || number % (uint32_t)store->period != 0) return FAULT_NONE;
-    Rng rng = rng_stream(1, 95, number, 0);
-    Fault fault = FAULT_NONE;
-    while (!(store->faults >> fault & 1u)) fault = (Fault)rng_below(&rng, FAULT_KINDS);
-    atomic_fetch_add(&store->hits[fault], 1);
-    return fault;
-}
-
-static void count_get(Store *store, const char *name, int64_t first) {
-    unsigned number;
-    pthread_mutex_lock(&store->lock);
-    if (strcmp(name, "index.json") == 0)
-        store->index_gets++;
-    else if (strcmp(name, "samples.jsonl.zst") == 0)
-        store->manifest_gets++;
-    else if (sscanf(name, "data-%6u.tar.zst", &number) == 1 && number < FILES_MOST && first <= 0)
-        store->gets[number]++;
-    pthread_mutex_unlock(&store->lock);
-}
-
-/* Sends [first, last] of `data`, `wrong` ways. */
-static bool send_part(const ServerRequest *request, char *data, int64_t size, int64_t first, int64_t last,
-                      Fault fault) {
-    char head[300];
-    bool part = request->first_byte >= 0 && fault != FAULT_IGNORE_RANGE;
-    if (fault == FAULT_SHORT) size -= size / 3;
-    if (fault == FAULT_LONG) size += 100;
-    if (!part) first = 0;
-    if (!part || last >= size) last = size - 1;
-    if (fault == FAULT_OTHER_RANGE && part) first += first < last;
-    if (first > last) return server_reply(request->socket, 416, NULL, "", 0);
-    int64_t count = last - first + 1, sent = count;
-    if (fault == FAULT_DROP || fault == FAULT_STALL) sent = count / 3;
-    if (fault == FAULT_FLIP) data[first + count / 2] ^= 8;
-    int length = snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Length: %lld\r\n", part ? "206 Part" : "200 OK",
-                          (long long)count);
-    if (part)
-        length += snprintf(head + length, sizeof head - (size_t)length, "Content-Range: bytes %lld-%lld/%lld\r\n",
-                           (long long)first, (long long)last, (long long)size);
-    length += snprintf(head + length, sizeof head - (size_t)length, "\r\n");
-    if (!server_send(request->socket, head, (size_t)length) ||
-        !server_send(request->socket, data + first, (size_t)sent))
-        return false;
-    if (fault == FAULT_STALL) server_sleep(request->stop, 3);
-    return sent == count;
-}
-
-static bool answer(void *context, const ServerRequest *request) {
-    Store *store = context;
-    char path[400], name[100];
-    int end = 0;
-    if (sscanf(request->path, "/a/b/%99[^/?]?key=secret%n", name, &end) != 1 || request->path[end])
-        return server_reply(request->socket, 403, NULL, "", 0);
-    snprintf(path, sizeof path, "%s/%s", store->folder, name);
-    Fault fault = choose(store, name);
-    count_get(store, name, request->first_byte);
-    if (fault == FAULT_CLOSE) return false;
-    if (fault == FAULT_500) return server_reply(request->socket, 500, NULL, "oh", 2);
-    FILE *file = fault == FAULT_404 ? NULL : fopen(path, "rb");
-    if (!file) return server_reply(request->socket, 404, NULL, "no", 2);
-    fseek(file, 0, SEEK_END);
-    long size = ftell(file);
-    rewind(file);
-    char *data = calloc((size_t)size + 100, 1);
-    bool ok = fread(data, 1, (size_t)size, file) == (size_t)size;
-    int64_t last = request->last_byte >= 0 ? request->last_byte : INT64_MAX;
-    ok = ok && send_part(request, data, size, request->first_byte, last, fault);
-    fclose(file);
-    free(data);
-    return ok;
-}
+enum { CLIPS = 160, SHARD_BYTES = 24000 };
 
 /* ---- a corpus in a folder and on a server ---- */
 
@@ -131,10 +27,10 @@ static int setup(void **state) {
     corpus_write(place.folder, CLIPS, SHARD_BYTES);
     place.local = shards_open(place.folder, &err);
     assert_ok(place.local != NULL, &err);
-    assert_in_range(shards_files(place.local), 8, FILES_MOST);
+    assert_in_range(shards_files(place.local), 8, STORE_FILES);
     pthread_mutex_init(&place.store.lock, NULL);
     snprintf(place.store.folder, sizeof place.store.folder, "%s", place.folder);
-    server_start(&place.server, answer, &place.store);
+    server_start(&place.server, store_answer, &place.store);
     snprintf(place.url, sizeof place.url, "http://127.0.0.1:%d/a/b/?key=secret", place.server.port);
     *state = &place;
     return 0;
@@ -258,7 +154,7 @@ static int64_t bytes_in(const char *folder) {
 /* In an order that keeps to few shards, a cache that holds them fetches each once an epoch. */
 static void test_each_shard_is_fetched_once(void **state) {
     Place *place = *state;
-    static const int WINDOWS[][2] = {{1, 3}, {4, 8}, {0, FILES_MOST}};
+    static const int WINDOWS[][2] = {{1, 3}, {4, 8}, {0, STORE_FILES}};
     for (size_t i = 0; i < sizeof WINDOWS / sizeof *WINDOWS; i++) {
         ShardCacheOptions cache = cache_of(place, "once", WINDOWS[i][1]);
         Reading reading;
@@ -330,7 +226,7 @@ static char *cached_path(const Place *place, const ShardCacheOptions *cache, con
 /* What an earlier run fetched serves the next; what rotted meanwhile is found and fetched anew. */
 static void test_cache_survives(void **state) {
     Place *place = *state;
-    ShardCacheOptions cache = cache_of(place, "survives", FILES_MOST);
+    ShardCacheOptions cache = cache_of(place, "survives", STORE_FILES);
     Reading reading;
     Error err = {0};
     plan(place, &reading, 0);
@@ -365,7 +261,7 @@ static void test_cache_survives(void **state) {
 /* Another set of shards at the same address does not mix with what is in the cache. */
 static void test_changed_set(void **state) {
     Place *place = *state;
-    ShardCacheOptions cache = cache_of(place, "changed", FILES_MOST);
+    ShardCacheOptions cache = cache_of(place, "changed", STORE_FILES);
     Reading reading;
     Error err = {0};
     plan(place, &reading, 0);
@@ -498,7 +394,7 @@ static void assert_done(pid_t child) {
 /* Four processes share a cache: each shard is fetched once for all where there is room; else the bound holds still. */
 static void test_shared_cache(void **state) {
     Place *place = *state;
-    static const int SHARDS[] = {FILES_MOST, 3};
+    static const int SHARDS[] = {STORE_FILES, 3};
     Reading reading;
     plan(place, &reading, 2);
     for (int s = 0; s < 2; s++) {
