@@ -174,6 +174,7 @@ static void test_balanced_in_few_shards(void **state) {
 }
 
 int main(void) {
+    corpus_in_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_few_shards_at_a_time),   cmocka_unit_test(test_few_shards_in_all),
         cmocka_unit_test(test_bounded_order_is_pure),  cmocka_unit_test(test_every_place_is_reached),
