@@ -195,6 +195,7 @@ test: deps
 	$(MAKE) asan
 
 e2e: $(BUILD)/semollm $(HELPERS)
+	tests/e2e/shards.sh $(BUILD)/semollm
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
 

@@ -198,6 +198,27 @@ static ino_t inode(const char *folder, const char *name) {
     return status.st_ino;
 }
 
+/* No file system could hold what the longest ids would be unpacked to. */
+static void test_long_id(void **state) {
+    (void)state;
+    char *folder = test_path("longest"), *corpus = make_corpus(1), id[400];
+    for (int length = 250; length <= 251; length++) {
+        Error err = {0};
+        Manifest manifest;
+        memset(id, 'i', sizeof id);
+        id[length] = '\0';
+        char *line = text_format(&err, "{\"id\": \"%s\", \"audio\": \"clip0.wav\"}\n", id);
+        assert_ok(file_write(corpus, line, strlen(line), &err) && manifest_read(&manifest, corpus, &err), &err);
+        assert_int_equal(write_shards(&manifest, folder, 1, &err), length == 250);
+        if (length == 251) assert_non_null(strstr(err.text, "250 fit"));
+        folder_remove(folder, NULL);
+        manifest_free(&manifest);
+        free(line);
+    }
+    free(folder);
+    free(corpus);
+}
+
 /* Stopped by a bad recording and started again, it keeps the shards that were finished. */
 static void test_goes_on(void **state) {
     (void)state;
@@ -474,15 +495,11 @@ static void test_missing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_goes_on),
-        cmocka_unit_test(test_other_manifest_is_refused),
-        cmocka_unit_test(test_bad_audio),
-        cmocka_unit_test(test_every_flip_is_found),
-        cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_lying_index),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_killed),     cmocka_unit_test(test_long_id),
+        cmocka_unit_test(test_goes_on),    cmocka_unit_test(test_other_manifest_is_refused),
+        cmocka_unit_test(test_bad_audio),  cmocka_unit_test(test_every_flip_is_found),
+        cmocka_unit_test(test_truncation), cmocka_unit_test(test_lying_index),
         cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
