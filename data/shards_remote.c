@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+static const double SAID_S = 1; /* shorter waits are nobody's concern */
+
 struct Remote {
     char *folder, *query; /* the URL's parts; the query (a key, perhaps) goes with every file */
     Http *http;
@@ -141,7 +143,9 @@ static bool download_all(Download *download, Error *err) {
             if (err && err->exit_code == EXIT_DONE) *err = error;
             return download->final || fail_in(err, "after %d tries", tried);
         }
-        retry_wait(retry_delay(retry, who, tried, -1), download->stop);
+        double wait = retry_delay(retry, who, tried, -1);
+        if (wait >= SAID_S) fprintf(stderr, "\n%s; trying again in %.0f s\n", error.text, wait);
+        retry_wait(wait, download->stop);
     }
     return true;
 }

@@ -36,14 +36,15 @@ typedef struct Store { /* what is served, and how */
 } Store;
 
 static inline Fault store_choose(Store *store, const char *name) {
-    bool hit = store->only ? strcmp(name, store->only) == 0 : strcmp(name, "index.json") != 0;
     pthread_mutex_lock(&store->lock);
+    bool hit = store->only ? strcmp(name, store->only) == 0 : strcmp(name, "index.json") != 0;
     uint32_t number = store->requests++;
+    unsigned faults = hit && number % (uint32_t)store->period == 0 ? store->faults : 0;
     pthread_mutex_unlock(&store->lock);
-    if (!hit || !store->faults || number % (uint32_t)store->period != 0) return FAULT_NONE;
+    if (!faults) return FAULT_NONE;
     Rng rng = rng_stream(1, 95, number, 0);
     Fault fault = FAULT_NONE;
-    while (!(store->faults >> fault & 1u)) fault = (Fault)rng_below(&rng, FAULT_KINDS);
+    while (!(faults >> fault & 1u)) fault = (Fault)rng_below(&rng, FAULT_KINDS);
     atomic_fetch_add(&store->hits[fault], 1);
     return fault;
 }

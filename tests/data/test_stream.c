@@ -44,7 +44,7 @@ static int teardown(void **state) {
     return test_cleanup(state);
 }
 
-static void reset(Place *place, unsigned faults, int period) {
+static void reset(Place *place, unsigned faults, int period, const char *only) {
     Store *store = &place->store;
     pthread_mutex_lock(&store->lock);
     memset(store->gets, 0, sizeof store->gets);
@@ -53,7 +53,7 @@ static void reset(Place *place, unsigned faults, int period) {
     for (int fault = 0; fault < FAULT_KINDS; fault++) atomic_store(&store->hits[fault], 0);
     store->faults = faults;
     store->period = period;
-    store->only = NULL;
+    store->only = only;
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -159,7 +159,7 @@ static void test_each_shard_is_fetched_once(void **state) {
         ShardCacheOptions cache = cache_of(place, "once", WINDOWS[i][1]);
         Reading reading;
         plan(place, &reading, WINDOWS[i][0]);
-        reset(place, 0, 1);
+        reset(place, 0, 1, NULL);
         assert_same(place, &cache, &reading);
         assert_gets(place, 1, 1);
         assert_int_equal(place->store.index_gets, 1);
@@ -175,7 +175,7 @@ static void test_least_cache(void **state) {
     ShardCacheOptions cache = cache_of(place, "least", 2);
     Reading reading;
     plan(place, &reading, 0);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     assert_same(place, &cache, &reading);
     assert_true(bytes_in(cache.folder) <= cache.bytes);
     cache.bytes--;
@@ -196,8 +196,8 @@ static void test_faults(void **state) {
         unsigned mixed = (1u << FAULT_KINDS) - 2;
         ShardCacheOptions cache = cache_of(place, "faults", 5);
         cache.retry.tries = 20;
-        reset(place, fault == FAULT_KINDS ? mixed : 1u << fault, fault == FAULT_STALL ? 20 : 3);
-        if (fault == FAULT_FLIP || fault == FAULT_KINDS) place->store.period = 11; /* two in a row end it */
+        bool flips = fault == FAULT_FLIP || fault == FAULT_KINDS; /* two in a row would end it */
+        reset(place, fault == FAULT_KINDS ? mixed : 1u << fault, flips ? 11 : fault == FAULT_STALL ? 20 : 3, NULL);
         assert_same(place, &cache, &reading);
         if (fault < FAULT_KINDS) assert_true(atomic_load(&place->store.hits[fault]) > 0);
         cache_end(&cache);
@@ -211,7 +211,7 @@ static void test_goes_on_anywhere(void **state) {
     Reading reading;
     Error err = {0};
     plan(place, &reading, 2);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     Shards *remote = open_remote(place, &cache);
     for (size_t from = 0; from < CLIPS; from += 23)
         assert_ok(same_samples(place->local, remote, &reading, from, &err), &err);
@@ -230,9 +230,9 @@ static void test_cache_survives(void **state) {
     Reading reading;
     Error err = {0};
     plan(place, &reading, 0);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     assert_same(place, &cache, &reading);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     assert_same(place, &cache, &reading);
     assert_gets(place, 0, 0);
     assert_int_equal(place->store.manifest_gets, 0);
@@ -265,7 +265,7 @@ static void test_changed_set(void **state) {
     Reading reading;
     Error err = {0};
     plan(place, &reading, 0);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     assert_same(place, &cache, &reading);
     char *other = test_path("other");
     corpus_write(other, CLIPS - 1, SHARD_BYTES);
@@ -300,21 +300,17 @@ static void assert_cannot_open(const char *url, const ShardCacheOptions *cache, 
 static void test_no_shards_there(void **state) {
     Place *place = *state;
     ShardCacheOptions cache = cache_of(place, "none", 4);
-    reset(place, 1u << FAULT_404, 1);
-    place->store.only = "index.json";
+    reset(place, 1u << FAULT_404, 1, "index.json");
     assert_cannot_open(place->url, &cache, "404");
     assert_int_equal(place->store.index_gets, 1); /* a wrong address is not asked again and again */
-    reset(place, 1u << FAULT_500, 1);
-    place->store.only = "index.json";
+    reset(place, 1u << FAULT_500, 1, "index.json");
     assert_cannot_open(place->url, &cache, "500");
     assert_int_equal(place->store.index_gets, cache.retry.tries);
-    reset(place, 1u << FAULT_SHORT, 1);
-    place->store.only = "index.json";
+    reset(place, 1u << FAULT_SHORT, 1, "index.json");
     assert_cannot_open(place->url, &cache, "index.json");
-    reset(place, 1u << FAULT_LONG, 1);
-    place->store.only = "samples.jsonl.zst";
+    reset(place, 1u << FAULT_LONG, 1, "samples.jsonl.zst");
     assert_cannot_open(place->url, &cache, "samples.jsonl.zst");
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     assert_cannot_open("http://127.0.0.1:1/x?key=secret", &cache, "127.0.0.1:1");
     assert_cannot_open("https://[::bad/secret", &cache, "");
     cache_end(&cache);
@@ -326,8 +322,7 @@ static void check_lost_shard(Place *place, Fault fault, const char *why) {
     Reading reading;
     Error err = {0};
     plan(place, &reading, 1);
-    reset(place, 1u << fault, 1);
-    place->store.only = "data-000003.tar.zst";
+    reset(place, 1u << fault, 1, "data-000003.tar.zst");
     Shards *remote = open_remote(place, &cache);
     Loader *loader = loader_open(remote, &reading.options, &err);
     assert_ok(loader && loader_start(loader, reading.order, CLIPS, &err), &err);
@@ -362,9 +357,9 @@ static void test_closing_in_a_stall(void **state) {
     Error err = {0};
     cache.stall_s = 60;
     plan(place, &reading, 1);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     Shards *remote = open_remote(place, &cache);
-    reset(place, 1u << FAULT_STALL, 1);
+    reset(place, 1u << FAULT_STALL, 1, NULL);
     Loader *loader = loader_open(remote, &reading.options, &err);
     assert_ok(loader && loader_start(loader, reading.order, CLIPS, &err), &err);
     usleep(100000);
@@ -400,7 +395,7 @@ static void test_shared_cache(void **state) {
     for (int s = 0; s < 2; s++) {
         ShardCacheOptions cache = cache_of(place, "shared", SHARDS[s]);
         pid_t children[4];
-        reset(place, 0, 1);
+        reset(place, 0, 1, NULL);
         for (int c = 0; c < 4; c++) children[c] = read_in_child(place, &cache, &reading);
         for (int c = 0; c < 4; c++) assert_done(children[c]);
         assert_gets(place, 1, s == 0 ? 1 : CLIPS);
@@ -415,7 +410,7 @@ static void test_killed(void **state) {
     ShardCacheOptions cache = cache_of(place, "killed", 4);
     Reading reading;
     plan(place, &reading, 2);
-    reset(place, 1u << FAULT_DROP, 4);
+    reset(place, 1u << FAULT_DROP, 4, NULL);
     pid_t beside[2] = {read_in_child(place, &cache, &reading), read_in_child(place, &cache, &reading)};
     for (useconds_t i = 0; i < 12; i++) {
         pid_t child = read_in_child(place, &cache, &reading);
@@ -433,7 +428,7 @@ static void test_verify(void **state) {
     Place *place = *state;
     char *cache = test_path("home");
     setenv("XDG_CACHE_HOME", cache, 1);
-    reset(place, 0, 1);
+    reset(place, 0, 1, NULL);
     Error err = {0};
     assert_ok(corpus_intact(place->url, &err), &err);
     assert_gets(place, 1, 1);
