@@ -92,6 +92,15 @@ static void test_least_recently_used_goes(void **state) {
     assert_holds(&cache, "c d e");
     get_all(&cache, "a", makers);
     assert_int_equal(makers[0].made, 2);
+    const struct timespec times[] = {{.tv_sec = 1000, .tv_nsec = 2}, {.tv_sec = 2000, .tv_nsec = 1}};
+    const char *const names[] = {GROUP "/a", GROUP "/e"};
+    for (int i = 0; i < 2; i++) {
+        char *path = path_join(cache.folder, names[i], NULL);
+        assert_int_equal(utimensat(AT_FDCWD, path, (struct timespec[]){times[i], times[i]}, 0), 0);
+        free(path);
+    }
+    get_all(&cache, "f", makers);
+    assert_holds(&cache, "c e f");
     file_cache_close(&cache);
 }
 
