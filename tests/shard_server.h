@@ -73,7 +73,7 @@ static inline bool store_send(const ServerRequest *request, char *data, int64_t 
     if (fault == FAULT_OTHER_RANGE && part) first += first < last;
     if (first > last) return server_reply(request->socket, 416, NULL, "", 0);
     int64_t count = last - first + 1, sent = count;
-    if (fault == FAULT_DROP || fault == FAULT_STALL) sent = count / 3;
+    if (fault == FAULT_DROP || fault == FAULT_STALL) sent = (count + 2) / 3;
     if (fault == FAULT_FLIP) data[first + count / 2] ^= 8;
     int length = snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Length: %lld\r\n", part ? "206 Part" : "200 OK",
                           (long long)count);

@@ -88,6 +88,24 @@ static void test_few_shards_at_a_time(void **state) {
         }
 }
 
+/* Shard after shard, but not each from its beginning to its end, and not the same way twice. */
+static void test_order_within_a_shard(void **state) {
+    const Corpus *corpus = *state;
+    uint32_t order[CLIPS], other[CLIPS];
+    int rises = 0, neighbours = 0, again = 0;
+    LoaderOptions options = options_for(corpus, 1);
+    make(corpus, &options, 0, order);
+    make(corpus, &options, 1, other);
+    for (size_t i = 0; i + 1 < CLIPS; i++) {
+        if (shard_at(corpus, order, i) != shard_at(corpus, order, i + 1)) continue;
+        neighbours++;
+        rises += order[i] < order[i + 1];
+        for (size_t k = 0; k + 1 < CLIPS; k++) again += order[i] == other[k] && order[i + 1] == other[k + 1];
+    }
+    assert_in_range(rises, neighbours * 2 / 5, neighbours * 3 / 5);
+    assert_true(again < neighbours / 5); /* of a dozen samples one in twelve pairs recurs by chance */
+}
+
 /* With few shards, or no bound, it is one permutation of all. */
 static void test_few_shards_in_all(void **state) {
     const Corpus *corpus = *state;
@@ -176,9 +194,9 @@ static void test_balanced_in_few_shards(void **state) {
 int main(void) {
     corpus_in_memory();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_few_shards_at_a_time),   cmocka_unit_test(test_few_shards_in_all),
-        cmocka_unit_test(test_bounded_order_is_pure),  cmocka_unit_test(test_every_place_is_reached),
-        cmocka_unit_test(test_balanced_in_few_shards),
+        cmocka_unit_test(test_few_shards_at_a_time),   cmocka_unit_test(test_order_within_a_shard),
+        cmocka_unit_test(test_few_shards_in_all),      cmocka_unit_test(test_bounded_order_is_pure),
+        cmocka_unit_test(test_every_place_is_reached), cmocka_unit_test(test_balanced_in_few_shards),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -30,18 +30,28 @@ static int setup(void **state) {
     assert_in_range(shards_files(place.local), 8, STORE_FILES);
     pthread_mutex_init(&place.store.lock, NULL);
     snprintf(place.store.folder, sizeof place.store.folder, "%s", place.folder);
-    server_start(&place.server, store_answer, &place.store);
-    snprintf(place.url, sizeof place.url, "http://127.0.0.1:%d/a/b/?key=secret", place.server.port);
     *state = &place;
     return 0;
 }
 
 static int teardown(void **state) {
     Place *place = *state;
-    server_end(&place->server);
     shards_close(place->local);
     free(place->folder);
     return test_cleanup(state);
+}
+
+/* A server for each test: it counts its connections, and a broken answer costs one. */
+static int serve(void **state) {
+    Place *place = *state;
+    server_start(&place->server, store_answer, &place->store);
+    snprintf(place->url, sizeof place->url, "http://127.0.0.1:%d/a/b/?key=secret", place->server.port);
+    return 0;
+}
+
+static int serve_no_more(void **state) {
+    server_end(&((Place *)*state)->server);
+    return 0;
 }
 
 static void reset(Place *place, unsigned faults, int period, const char *only) {
@@ -159,6 +169,7 @@ static void test_each_shard_is_fetched_once(void **state) {
         ShardCacheOptions cache = cache_of(place, "once", WINDOWS[i][1]);
         Reading reading;
         plan(place, &reading, WINDOWS[i][0]);
+        reading.options.ahead = 64; /* samples of more shards than the smallest cache holds */
         reset(place, 0, 1, NULL);
         assert_same(place, &cache, &reading);
         assert_gets(place, 1, 1);
@@ -202,6 +213,56 @@ static void test_faults(void **state) {
         if (fault < FAULT_KINDS) assert_true(atomic_load(&place->store.hits[fault]) > 0);
         cache_end(&cache);
     }
+}
+
+/* What counts is that something came: three tries are enough for a server that never sends an answer to its end. */
+static void test_every_answer_breaks_off(void **state) {
+    Place *place = *state;
+    ShardCacheOptions cache = cache_of(place, "breaks", 5);
+    Error err = {0};
+    cache.retry.tries = 3;
+    reset(place, 1u << FAULT_DROP, 1, NULL);
+    Shards *remote = open_remote(place, &cache);
+    Audio a, b;
+    assert_ok(shards_read(remote, 50, &a, &err) && shards_read(place->local, 50, &b, &err), &err);
+    assert_int_equal(a.count, b.count);
+    assert_memory_equal(a.samples, b.samples, (size_t)a.count * sizeof(float));
+    assert_true(atomic_load(&place->store.hits[FAULT_DROP]) > 20);
+    audio_free(&a);
+    audio_free(&b);
+    shards_close(remote);
+    cache_end(&cache);
+}
+
+/* A shard that comes again is not what goes, long though it was not used, when one that does not come again could. */
+static void test_what_comes_again_stays(void **state) {
+    Place *place = *state;
+    static const uint32_t SHARDS[] = {0, 1, 1, 1, 2, 0, 3, 4, 5};
+    enum { COUNT = sizeof SHARDS / sizeof *SHARDS };
+    ShardCacheOptions cache = cache_of(place, "again", 4);
+    Reading reading;
+    Error err = {0};
+    uint32_t order[COUNT];
+    plan(place, &reading, 0);
+    reading.options.threads = reading.options.ahead = 1;
+    for (int i = 0; i < COUNT; i++) {
+        order[i] = 0;
+        while (shards_file_of(place->local, order[i]) != SHARDS[i]) order[i]++;
+    }
+    reset(place, 0, 1, NULL);
+    Shards *remote = open_remote(place, &cache);
+    Loader *loader = loader_open(remote, &reading.options, &err);
+    assert_ok(loader && loader_start(loader, order, COUNT, &err), &err);
+    for (int i = 0; i < COUNT; i++) {
+        Sample sample;
+        usleep(40000); /* the next ones are brought near meanwhile */
+        assert_ok(loader_next(loader, &sample, &err), &err);
+        sample_free(&sample);
+    }
+    for (int i = 0; i < 6; i++) assert_int_equal(place->store.gets[i], 1);
+    loader_close(loader);
+    shards_close(remote);
+    cache_end(&cache);
 }
 
 /* A run that goes on at any position, with what an earlier one left in the cache. */
@@ -435,21 +496,25 @@ static void test_verify(void **state) {
     free(cache);
 }
 
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, serve, serve_no_more)
+
 int main(void) {
     corpus_in_memory();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_shard_is_fetched_once),
-        cmocka_unit_test(test_least_cache),
-        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_goes_on_anywhere),
-        cmocka_unit_test(test_cache_survives),
-        cmocka_unit_test(test_changed_set),
-        cmocka_unit_test(test_no_shards_there),
-        cmocka_unit_test(test_lost_shard),
-        cmocka_unit_test(test_closing_in_a_stall),
-        cmocka_unit_test(test_shared_cache),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_verify),
+        WITH_SERVER(test_each_shard_is_fetched_once),
+        WITH_SERVER(test_least_cache),
+        WITH_SERVER(test_faults),
+        WITH_SERVER(test_every_answer_breaks_off),
+        WITH_SERVER(test_what_comes_again_stays),
+        WITH_SERVER(test_goes_on_anywhere),
+        WITH_SERVER(test_cache_survives),
+        WITH_SERVER(test_changed_set),
+        WITH_SERVER(test_no_shards_there),
+        WITH_SERVER(test_lost_shard),
+        WITH_SERVER(test_closing_in_a_stall),
+        WITH_SERVER(test_shared_cache),
+        WITH_SERVER(test_killed),
+        WITH_SERVER(test_verify),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
