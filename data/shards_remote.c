@@ -1,9 +1,11 @@
-/* Files are asked for in ranges, so that memory is bounded and little is lost with a connection; a server that ignores
- * ranges sends all, of which what is missing is taken. Tries count from the last byte that came. */
+/* Files are asked for in ranges, so that little memory is taken and little is lost with a connection; a server that
+ * ignores ranges sends all, which is held until it has ended, and what is missing is taken. Tries count from the last
+ * byte that came. */
 #include "data/shards_remote.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,7 @@ typedef struct Download {
     int fd;
     const atomic_bool *stop;
     bool whole, final; /* all came; asking again is of no use */
+    double asked_s;    /* the wait that the server's last answer asked for; negative: none */
 } Download;
 
 Remote *remote_open(const char *url, const ShardCacheOptions *options, Error *err) {
@@ -113,6 +116,7 @@ static bool ask(Download *download, Error *err) {
     }
     HttpReply reply;
     bool ok = http_request(download->remote->http, &request, &reply, err);
+    download->asked_s = fmin(reply.retry_after_s, download->remote->retry.most_s);
     if (reply.status == 200 || reply.status == 206) {
         Error taking = {0};
         bool taken = take(download, &reply, &taking);
@@ -143,7 +147,7 @@ static bool download_all(Download *download, Error *err) {
             if (err && err->exit_code == EXIT_DONE) *err = error;
             return download->final || fail_in(err, "after %d tries", tried);
         }
-        double wait = retry_delay(retry, who, tried, -1);
+        double wait = retry_delay(retry, who, tried, download->asked_s);
         if (wait >= SAID_S) fprintf(stderr, "\n%s; trying again in %.0f s\n", error.text, wait);
         retry_wait(wait, download->stop);
     }

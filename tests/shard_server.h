@@ -15,6 +15,7 @@ typedef enum Fault {
     FAULT_STALL, /* it falls silent in the middle of the body */
     FAULT_500,
     FAULT_404,
+    FAULT_BUSY,  /* with a time to come back that would be too long to wait */
     FAULT_SHORT, /* a shorter file, by its headers too */
     FAULT_LONG,
     FAULT_IGNORE_RANGE, /* all of the file whatever was asked for */
@@ -98,6 +99,7 @@ static inline bool store_answer(void *context, const ServerRequest *request) {
     Fault fault = store_choose(store, name);
     store_count(store, name, request->first_byte);
     if (fault == FAULT_CLOSE) return false;
+    if (fault == FAULT_BUSY) return server_reply(request->socket, 429, "Retry-After: 3600\r\n", "", 0);
     if (fault == FAULT_500) return server_reply(request->socket, 500, NULL, "oh", 2);
     FILE *file = fault == FAULT_404 ? NULL : fopen(path, "rb");
     if (!file) return server_reply(request->socket, 404, NULL, "no", 2);

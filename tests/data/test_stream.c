@@ -122,9 +122,9 @@ static bool same_samples(const Shards *local, const Shards *remote, const Readin
     for (size_t i = from; same && i < CLIPS; i++) {
         Sample a = {0}, b = {0};
         same = loader_next(one, &a, err) && loader_next(two, &b, err);
-        if (same &&
-            (a.index != b.index || a.audio.count != b.audio.count || strcmp(a.utterance->id, b.utterance->id) != 0 ||
-             memcmp(a.audio.samples, b.audio.samples, (size_t)a.audio.count * sizeof(float)) != 0))
+        if (same && (a.index != reading->order[i] || b.index != a.index || a.audio.count != b.audio.count ||
+                     strcmp(a.utterance->id, b.utterance->id) != 0 ||
+                     memcmp(a.audio.samples, b.audio.samples, (size_t)a.audio.count * sizeof(float)) != 0))
             same = (fail)(err, "position %zu differs", i);
         sample_free(&a);
         sample_free(&b);
@@ -408,6 +408,7 @@ static void test_lost_shard(void **state) {
     check_lost_shard(*state, FAULT_LONG, "bytes");
     check_lost_shard(*state, FAULT_FLIP, "arrived damaged");
     check_lost_shard(*state, FAULT_CLOSE, "after 6 tries");
+    check_lost_shard(*state, FAULT_BUSY, "429");
 }
 
 /* Closing does not wait for a server that has fallen silent. */
