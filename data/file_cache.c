@@ -61,7 +61,7 @@ static int lock_cache(const FileCache *cache, Error *err) {
     char *path = path_join(cache->folder, "lock", err);
     int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
     if (path && (fd < 0 || !lock_file(fd))) {
-        fail(err, "%s: the cache cannot be locked: %s", path, strerror(errno));
+        fail(err, "%s: the cache cannot be locked: %s; name a folder on a local disk", path, strerror(errno));
         if (fd >= 0) close(fd);
         fd = -1;
     }

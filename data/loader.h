@@ -1,5 +1,5 @@
-/* Samples in training order, read ahead by threads. The order is a pure function of (seed, epoch,
- * position): nothing else, so a run can be resumed at any position. */
+/* Samples in training order, read ahead by threads. The order is a pure function of (seed, epoch, the shards' index),
+ * wherever the shards lie and whoever reads them, so a run can be resumed at any position. */
 #ifndef SEMOLLM_DATA_LOADER_H
 #define SEMOLLM_DATA_LOADER_H
 

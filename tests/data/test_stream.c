@@ -374,6 +374,9 @@ static void test_no_shards_there(void **state) {
     reset(place, 0, 1, NULL);
     assert_cannot_open("http://127.0.0.1:1/x?key=secret", &cache, "127.0.0.1:1");
     assert_cannot_open("https://[::bad/secret", &cache, "");
+    ShardCacheOptions nowhere = cache;
+    nowhere.folder = "/proc/none";
+    assert_cannot_open(place->url, &nowhere, "/proc/none");
     cache_end(&cache);
 }
 
