@@ -17,7 +17,7 @@ GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm
 
 PACKAGES = build-essential pkg-config git libsndfile1-dev libsoxr-dev libebur128-dev libzstd-dev libarchive-dev \
   libxxhash-dev libjansson-dev libcyaml-dev libpcre2-dev libutf8proc-dev libkissfft-dev libdnnl-dev \
-  ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
+  libcurl4-openssl-dev ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
 
 JOBS ?= $(shell nproc)
 ASAN = CFLAGS="-O1 -g -march=native" \
@@ -26,7 +26,7 @@ ASAN = CFLAGS="-O1 -g -march=native" \
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
-  -lkissfft-float -ldnnl $(CUDA_LIBS) -lpthread -lm
+  -lkissfft-float -ldnnl -lcurl $(CUDA_LIBS) -lpthread -lm
 
 CUDA_FLAGS_toolkit = -DSEMOLLM_CUDA -isystem $(CUDA_HOME)/include
 CUDA_FLAGS_emu     = -DSEMOLLM_CUDA -DSEMOLLM_EMU
@@ -45,7 +45,7 @@ CUDA_WARNINGS = -Wall -Wextra -Wshadow -Wno-missing-field-initializers -Wno-unkn
 # a machine lacks are taken from the folder CARRY, which `make carry` fills elsewhere.
 CARRY = $(BUILD)-carry
 LEAN_LIBS = -ljansson -lpcre2-8 -lxxhash
-LEAN_WITHOUT = base/audio.c base/yaml.c kernels/cpu/gemm.c model/tokenizer%.c model/unicode%.c model/chat.c \
+LEAN_WITHOUT = base/audio.c base/http.c base/yaml.c kernels/cpu/gemm.c model/tokenizer%.c model/unicode%.c model/chat.c \
   model/convert%.c model/pickle.c model/zip.c model/torch_file.c model/%command.c model/commands.c
 FULL_WITHOUT = kernels/cpu/gemm_plain.c
 ifdef LEAN
@@ -205,6 +205,7 @@ test: deps
 	$(MAKE) asan
 
 e2e: $(BUILD)/semollm $(HELPERS)
+	tests/e2e/shards.sh $(BUILD)/semollm
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
 	tests/e2e/report.sh $(BUILD)/semollm

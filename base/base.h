@@ -1,4 +1,4 @@
-/* The ground floor: errors, memory, files, audio, JSON, YAML, random numbers, progress, options. */
+/* The ground floor: errors, memory, files, audio, HTTP, JSON, YAML, random numbers, progress, options. */
 #ifndef SEMOLLM_BASE_BASE_H
 #define SEMOLLM_BASE_BASE_H
 
@@ -7,10 +7,12 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/http.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/options.h"
 #include "base/progress.h"
+#include "base/retry.h"
 #include "base/rng.h"
 
 #endif

@@ -124,6 +124,9 @@ static void test_wrong_values(void **state) {
     (void)state;
     static const char *const WRONG[][2] = {
         {"train.lr=-1", "train.lr"},
+        {"data.cache_gib=0", "cache_gib"},
+        {"data.cache_gib=all", "cache_gib"},
+        {"data.shuffle_shards=-1", "shuffle_shards"},
         {"train.lr=nan", "train.lr"},
         {"train.lr=inf", "train.lr"},
         {"train.lr=fast", "fast"},
