@@ -71,23 +71,23 @@ bool profile_op_end(Device *dev, Error *err) {
     return take_mark(dev, &dev->profile->spans[dev->profile->count - 1], 1, err);
 }
 
-static bool add_span(Device *dev, const Span *span, OpTime *times, int *count, Error *err) {
+static bool add_span(Device *dev, const Span *span, ProfiledOp *times, int *count, Error *err) {
     double seconds;
     int i = 0;
     if (!seconds_of(dev, span, &seconds, err)) return false;
     while (i < *count && times[i].op != span->op) i++;
-    if (i == *count) times[(*count)++] = (OpTime){.op = span->op};
+    if (i == *count) times[(*count)++] = (ProfiledOp){.op = span->op};
     times[i].calls++;
     times[i].seconds += seconds;
     return true;
 }
 
 static int longer(const void *a, const void *b) {
-    double x = ((const OpTime *)a)->seconds, y = ((const OpTime *)b)->seconds;
+    double x = ((const ProfiledOp *)a)->seconds, y = ((const ProfiledOp *)b)->seconds;
     return (x < y) - (x > y);
 }
 
-bool profile_end(Device *dev, OpTime *times, int *count, Error *err) {
+bool profile_end(Device *dev, ProfiledOp *times, int *count, Error *err) {
     *count = 0;
     if (!dev->profile) return fail(err, "this device's operations were not being timed");
     bool ok = device_wait(dev, err);

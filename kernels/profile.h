@@ -8,16 +8,16 @@
 
 enum { PROFILE_OPS_MOST = 64 };
 
-typedef struct OpTime {
+typedef struct ProfiledOp {
     const char *op;
     int64_t calls;
     double seconds; /* of all calls together */
-} OpTime;
+} ProfiledOp;
 
 /* From here on operations are timed, without being waited for. Not while operations are recorded. */
 bool profile_begin(Device *dev, Error *err);
 
 /* Ends it, successful or not, and waits. `times` has room for PROFILE_OPS_MOST: those called, the longest first. */
-bool profile_end(Device *dev, OpTime *times, int *count, Error *err);
+bool profile_end(Device *dev, ProfiledOp *times, int *count, Error *err);
 
 #endif

@@ -302,7 +302,7 @@ static void test_profile(void **state) {
     Tensor x = tensor_of(memory, DTYPE_F32, 1, 64), y = tensor_of(memory + 64, DTYPE_F32, 1, 64);
     const AddArgs add = {.a = x, .b = x, .y = y, .alpha = 1, .beta = 1};
     const ActivationArgs act = {.x = y, .y = y, .act = ACT_RELU};
-    OpTime times[PROFILE_OPS_MOST];
+    ProfiledOp times[PROFILE_OPS_MOST];
     int count;
     for (int round = 0; round < 2; round++) {
         assert_ok(profile_begin(dev, &err), &err);
@@ -312,7 +312,7 @@ static void test_profile(void **state) {
         assert_ok(profile_end(dev, times, &count, &err), &err);
         assert_int_equal(count, 2);
         assert_true(times[0].seconds >= times[1].seconds && times[1].seconds > 0);
-        const OpTime *added = strcmp(times[0].op, "add") ? &times[1] : &times[0];
+        const ProfiledOp *added = strcmp(times[0].op, "add") ? &times[1] : &times[0];
         assert_string_equal(added->op, "add");
         assert_int_equal(added->calls, 3);
         assert_ok(op_add(dev, &add, &err), &err);

@@ -240,7 +240,7 @@ static bool generation(SpeechLlm *model, const Arguments *a, Error *err) {
 
 static bool profiled_step(SpeechLlm *model, Device *dev, Optimizer *o, const MadeBatch *batch, const char *name,
                           Error *err) {
-    OpTime times[PROFILE_OPS_MOST];
+    ProfiledOp times[PROFILE_OPS_MOST];
     Error ended = {0};
     int count;
     if (!profile_begin(dev, err)) return false;
