@@ -102,7 +102,7 @@ bool annotate_journal_open(AnnotateJournal *journal, Manifest *manifest, bool *m
 
 bool annotate_journal_add(AnnotateJournal *journal, const Utterance *utterance, Error *err) {
     json_t *features = json_object();
-    for (int i = 0; i < FEATURE_COUNT; i++) {
+    for (int i = 0; i < features_measured(&utterance->features); i++) {
         json_object_set_new(features, FEATURE_NAMES[i], feature_json((FeatureId)i, utterance->features.value[i]));
     }
     json_t *json = json_pack("{s:s, s:o}", "id", utterance->id, "features", features);
