@@ -41,7 +41,8 @@ static char *first_line(const Manifest *manifest, Error *err) {
 
 static bool take_features(Utterance *utterance, const json_t *features) {
     if (!json_is_object(features)) return false;
-    for (int i = 0; i < FEATURE_COUNT; i++) {
+    utterance->features.voice_quality = json_object_get(features, FEATURE_NAMES[FEATURE_JITTER]) != NULL;
+    for (int i = 0; i < features_measured(&utterance->features); i++) {
         const json_t *value = json_object_get(features, FEATURE_NAMES[i]);
         if (!json_is_number(value) && !json_is_null(value)) return false;
         utterance->features.value[i] = json_is_null(value) ? NAN : json_number_value(value);

