@@ -14,7 +14,7 @@ enum { ORDER = 10 };
 
 typedef struct Analysis {
     Audio sound;                      /* at twice the ceiling, pre-emphasised */
-    double offset;                    /* seconds from the start to its first interval: it is centred */
+    double first;                     /* seconds: the middle of its first sample, as all are centred */
     int64_t size;                     /* samples of a window */
     double *window, *frame, *scratch; /* [size], [2 size], [2 size] */
     Root guesses[ORDER];              /* roots of the frame before */
@@ -89,7 +89,8 @@ static void formants_of(Analysis *analysis, const double *a, double *hz) {
 
 static void analyse_frame(Analysis *analysis, double time, double *hz) {
     const Audio *sound = &analysis->sound;
-    int64_t left = (int64_t)floor(contour_sample(time - analysis->offset, sound->rate)), half = analysis->size / 2;
+    /* Frames often fall right on a sample: this rounds in the same steps as Praat. */
+    int64_t left = (int64_t)floor((time - analysis->first) / (1.0 / sound->rate) + 1), half = analysis->size / 2;
     int64_t first = left + 1 - half, last = left + half; /* counted from 1 */
     if (first < 1) first = 1;
     if (last > sound->count) last = sound->count;
@@ -135,15 +136,15 @@ static void analysis_free(Analysis *analysis) {
 }
 
 /* Frames as Praat lays them; a sound shorter than a window is one frame. */
-static bool lay_frames(const Audio *sound, double offset, FormantTrack *track, int64_t *window, Error *err) {
+static bool lay_frames(const Audio *sound, double first, FormantTrack *track, int64_t *window, Error *err) {
     double interval = 1.0 / sound->rate, duration = (double)sound->count * interval;
     track->step = HALF_WINDOW_S / 4;
     track->count = 1 + (int64_t)floor((duration - 2 * HALF_WINDOW_S) / track->step);
-    track->start = offset + 0.5 * interval + 0.5 * (duration - interval - (double)(track->count - 1) * track->step);
+    track->start = first + 0.5 * (duration - interval - (double)(track->count - 1) * track->step);
     *window = (int64_t)floor(2 * HALF_WINDOW_S / interval);
     if (track->count < 1) {
         track->count = sound->count > 0;
-        track->start = offset + 0.5 * interval + 0.5 * duration;
+        track->start = first + 0.5 * duration;
         *window = sound->count;
     }
     track->hz = memory_new((size_t)track->count, sizeof *track->hz, err);
@@ -168,8 +169,8 @@ bool formants_track(const Audio *audio, int ceiling_hz, const Contour *voiced, F
     bool done = resample_praat(audio, 2 * ceiling_hz, &analysis.sound, err);
     if (done) {
         const Audio *sound = &analysis.sound;
-        analysis.offset = 0.5 * ((double)audio->count / audio->rate - (double)sound->count / sound->rate);
-        done = lay_frames(sound, analysis.offset, track, &window, err) && analysis_new(&analysis, window, err);
+        analysis.first = 0.5 * (contour_duration(audio) - (double)(sound->count - 1) / sound->rate);
+        done = lay_frames(sound, analysis.first, track, &window, err) && analysis_new(&analysis, window, err);
     }
     if (done) pre_emphasise(&analysis.sound);
     for (int64_t i = 0; i < track->count && done; i++) {

@@ -16,6 +16,8 @@ enum {
     PHASES_MOST = 1 << 12, /* whose taps are kept */
 };
 
+static const double GRID = 1 << 24; /* places to a sample */
+
 /* --- the filter --- */
 
 /* As in Praat: of the last bin that stays the imaginary part may go. */
@@ -75,6 +77,12 @@ typedef struct Interpolator {
     float *taps; /* [period][TAPS] */
 } Interpolator;
 
+/* Rounded, so that a place right on a sample is just there however its sum came out: else that phase's taps, kept for
+ * all such places, would now and then be those of the sample beside it. */
+static double place_of(const Interpolator *in, int64_t i) {
+    return floor((in->first + (double)i * in->stride) * GRID + 0.5) / GRID;
+}
+
 static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
 
 static bool interpolator_new(Interpolator *in, const Audio *audio, const Audio *out, Error *err) {
@@ -89,7 +97,7 @@ static bool interpolator_new(Interpolator *in, const Audio *audio, const Audio *
     in->taps = memory_new((size_t)in->period * TAPS, sizeof *in->taps, err);
     if (!in->taps) return false;
     for (int64_t i = 0; i < in->period; i++) {
-        double place = in->first + (double)i * in->stride, phase = place - floor(place);
+        double place = place_of(in, i), phase = place - floor(place);
         if (phase > 0) sinc_taps(in->taps + i * TAPS, DEPTH, phase);
     }
     return true;
@@ -109,7 +117,7 @@ static float value_near_end(const Interpolator *in, int64_t left, double phase) 
 }
 
 static float value_at(const Interpolator *in, int64_t i, bool kept) {
-    double place = in->first + (double)i * in->stride;
+    double place = place_of(in, i);
     int64_t left = (int64_t)floor(place);
     double phase = place - (double)left;
     bool inside = left + 1 >= DEPTH && left + DEPTH < in->count;

@@ -27,7 +27,7 @@ static void write_clip(int i) {
                 .seed = i,
                 .pause_from = 9};
     Audio audio;
-    unsigned char *data;
+    unsigned char *data = NULL;
     size_t size;
     char name[40];
     snprintf(name, sizeof name, "clip-%d.wav", i);

@@ -31,7 +31,8 @@ static Signal signal_of(const json_t *json) {
     return s;
 }
 
-/* HNR is interpolated over 70 samples to each side, Praat's over up to 700. */
+/* HNR is interpolated over 70 samples to each side, Praat's over up to 700. A sound without noise, with nothing over
+ * its harmonics, leaves formants to rounding: in single precision to a few Hz. */
 static const double TOLERANCE[FEATURE_COUNT] = {
     [FEATURE_DURATION_S] = 1e-6,
     [FEATURE_SPEECH_S] = 1e-6,
@@ -50,9 +51,9 @@ static const double TOLERANCE[FEATURE_COUNT] = {
     [FEATURE_SHIMMER] = 1e-4,
     [FEATURE_HNR_DB] = 0.05,
     [FEATURE_ALPHA_RATIO_DB] = 0.01,
-    [FEATURE_F1_HZ] = 0.5,
-    [FEATURE_F2_HZ] = 0.5,
-    [FEATURE_F3_HZ] = 0.5,
+    [FEATURE_F1_HZ] = 5,
+    [FEATURE_F2_HZ] = 5,
+    [FEATURE_F3_HZ] = 5,
 };
 
 static void compare_features(size_t row, const json_t *expected, const Features *found) {

@@ -121,6 +121,23 @@ static void resampling(void **state) {
     resample_sine(16000, 11000, 40); /* in several blocks */
 }
 
+/* Lengths that put new samples right on old ones: none may slip to the sample beside it. */
+static void places_on_samples(void **state) {
+    (void)state;
+    for (int64_t count = 61920; count < 61940; count++) {
+        Error err = {0};
+        Audio in = audio_new(count, 16000), out;
+        for (int64_t i = 0; i < count; i++) in.samples[i] = (float)sine(1000, ((double)i + 0.5) / 16000);
+        assert_ok(resample_praat(&in, 11000, &out, &err), &err);
+        double offset = 0.5 * ((double)in.count / 16000 - (double)out.count / 11000), worst = 0;
+        for (int64_t i = 500; i < out.count - 500; i++)
+            worst = fmax(worst, fabs((double)out.samples[i] - sine(1000, offset + ((double)i + 0.5) / 11000)));
+        if (!(worst < 2e-3)) fail_msg("%d samples: %g", (int)count, worst);
+        audio_free(&in);
+        audio_free(&out);
+    }
+}
+
 static void resampling_of_little(void **state) {
     (void)state;
     static const int RATES[] = {1000, 8000, 16000, 192000};
@@ -290,10 +307,15 @@ static void any_sound_is_measured(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(roots_are_found),    cmocka_unit_test(roots_of_odd_polynomials),
-        cmocka_unit_test(resampling),         cmocka_unit_test(resampling_of_little),
-        cmocka_unit_test(jitter_is_measured), cmocka_unit_test(too_few_pulses),
-        cmocka_unit_test(formants_are_found), cmocka_unit_test(any_sound_is_measured),
+        cmocka_unit_test(roots_are_found),
+        cmocka_unit_test(roots_of_odd_polynomials),
+        cmocka_unit_test(resampling),
+        cmocka_unit_test(places_on_samples),
+        cmocka_unit_test(resampling_of_little),
+        cmocka_unit_test(jitter_is_measured),
+        cmocka_unit_test(too_few_pulses),
+        cmocka_unit_test(formants_are_found),
+        cmocka_unit_test(any_sound_is_measured),
     };
     return cmocka_run_group_tests_name("voice quality", tests, NULL, NULL);
 }
