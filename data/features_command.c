@@ -57,7 +57,7 @@ static void print_table(const char *path, const Features *features) {
     printf("%s\n", path);
     for (int i = 0; i < features_measured(features); i++) {
         if (isfinite(features->value[i])) {
-            printf("  %-26s %10.3f\n", FEATURE_NAMES[i], features->value[i]);
+            printf("  %-26s %10.5g\n", FEATURE_NAMES[i], features->value[i]);
         } else {
             printf("  %-26s %10s\n", FEATURE_NAMES[i], "-");
         }
@@ -88,7 +88,7 @@ bool command_features(int argc, char **argv, Error *err) {
         {"voice-quality", 0, OPTION_FLAG, &request.features.voice_quality, NULL,
          "jitter, shimmer, harmonics-to-noise ratio, alpha ratio and formants too"},
         {"track", 0, OPTION_FLAG, &request.track, NULL,
-         "with --json: the contours of F0 (0: unvoiced), intensity and, with --voice-quality, formants"},
+         "with --json: the contours of F0 (0: unvoiced), intensity and formants (with --voice-quality)"},
         {"f0-floor", 0, OPTION_NUMBER, &request.features.f0_floor_hz, "HZ", "lowest F0 looked for (75)"},
         {"f0-ceiling", 0, OPTION_NUMBER, &request.features.f0_ceiling_hz, "HZ", "highest F0 looked for (600)"},
         {"formant-ceiling", 0, OPTION_INT, &formant_ceiling, "HZ", "under which five formants lie (5500; men's: 5000)"},

@@ -1,7 +1,8 @@
 """Features by Praat, the oracle of tests/data/test_features.c.
 
     features.py fixtures            writes tests/fixtures/features.json: Praat's values of synthetic signals
-    features.py table OUT AUDIO...  writes Praat's values of recordings, a line each; tests/fixtures/praat.tsv came so
+    features.py table OUT AUDIO...  writes Praat's values of recordings, a line each: tests/fixtures/praat.tsv, of two in
+                                    nine of RAVDESS's and pocketsphinx-testdata's WAV files, for test_features_praat.c
     features.py compare SEMOLLM [--praat PROGRAM] AUDIO...
                                     how far `SEMOLLM features --json --track --voice-quality` is from Praat; from the
                                     program Praat (6.3 or later) where one is named, else from praat-parselmouth
@@ -174,7 +175,7 @@ def write_table(path, paths):
     with open(path, "w") as out:
         out.write("clip\t" + "\t".join(names) + "\n")
         for audio, (found, _, _) in zip(paths, ask_praat("praat", paths)):
-            out.write(os.path.basename(audio) + "".join(
+            out.write("/".join(audio.split("/")[-2:]) + "".join(
                 "\t" if found[n] is None else f"\t{found[n]:.7g}" for n in names) + "\n")
 
 
