@@ -100,9 +100,8 @@ static bool estimate_all(Utterance **utterances, size_t count, Census *census, E
 }
 
 static void say(const Census *census) {
-    fprintf(stderr,
-            "gender of %zu utterances estimated, as none is given: %zu alone, %zu with all of their speaker's (%zu)\n",
-            census->together + census->alone, census->alone, census->together, census->speakers);
+    fprintf(stderr, "gender of %zu utterances estimated, as none is given: %zu of %zu speakers together, %zu alone\n",
+            census->together + census->alone, census->together, census->speakers, census->alone);
     fprintf(stderr,
             "  of voices held out of training %.3g %% of single utterances are wrong, %.3g %% of %d of one speaker "
             "together; of espeak-ng's voices %.3g %%\n",

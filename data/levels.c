@@ -350,8 +350,8 @@ static void print_speakers(const CutPoints *cuts, Cue cue, FILE *out) {
         speakers++;
     }
     if (speakers == 0) return;
-    fprintf(out, "  %-7s of their own have %zu speakers, between: ", CUE_NAMES[cue], speakers);
-    for (int k = 0; k < cuts->count - 1; k++) fprintf(out, "%s%.4g and %.4g", k ? ", " : "", low[k], high[k]);
+    fprintf(out, "  %-7s %zu speakers' own: ", CUE_NAMES[cue], speakers);
+    for (int k = 0; k < cuts->count - 1; k++) fprintf(out, "%s%.4g to %.4g", k ? ", " : "", low[k], high[k]);
     fputc('\n', out);
 }
 

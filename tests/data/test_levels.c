@@ -185,8 +185,8 @@ static void speakers_of_their_own(void **state) {
     char line[200] = "";
     cut_points_print(read, out);
     rewind(out);
-    while (!strstr(line, "of their own")) assert_non_null(fgets(line, sizeof line, out));
-    assert_non_null(strstr(line, "2 speakers, between: 103 and 303.7, 106 and 307.3"));
+    while (!strstr(line, "speakers' own")) assert_non_null(fgets(line, sizeof line, out));
+    assert_non_null(strstr(line, "2 speakers' own: 103 to 303.7, 106 to 307.3"));
     fclose(out);
     json_t *groups = json_object_get(json, "groups"), *last = json_array_get(groups, json_array_size(groups) - 1);
     assert_string_equal(json_string_value(json_object_get(last, "speaker")), "low");
