@@ -24,8 +24,7 @@ ASAN = CFLAGS="-O1 -g -march=native" \
   SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -ffp-contract=off -fopenmp $(CUDA_FLAGS) \
-  -MMD -MP $(SANITIZE)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
   -lkissfft-float -ldnnl $(CUDA_LIBS) -lpthread -lm
 
@@ -100,8 +99,9 @@ $(BUILD)/%.o: %.cu
 	  -c -o $@ $< 2>$@.ptxas || { cat $@.ptxas; exit 1; }
 endif
 
-# Contraction is off elsewhere, as features must round in the same steps as Praat; the kernels are written for fused
+# Features must round in the same steps as Praat, whatever a compiler would contract; the kernels are written for fused
 # multiply-add. Without AVX-512, gcc vectorises a choice between two floats only where comparing them need not trap.
+ALL_CFLAGS += -ffp-contract=off
 $(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
 
 define layer_rules
