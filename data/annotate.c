@@ -36,6 +36,11 @@ static bool needs_quality(const AnnotateOptions *options, const Utterance *utter
     return options->voice_quality || (!options->keep_gender && !gender_given(utterance));
 }
 
+/* Whether features that were measured before are all that are wanted now. */
+static bool enough(const AnnotateOptions *options, const Utterance *utterance) {
+    return utterance->features.voice_quality || !needs_quality(options, utterance);
+}
+
 static bool measure(const Work *work, Utterance *utterance, Error *err) {
     FeatureOptions options = feature_options_default();
     options.voice_quality = needs_quality(work->options, utterance);
@@ -105,21 +110,21 @@ static bool run_workers(Work *work) {
     return work->failure.exit_code == EXIT_DONE;
 }
 
-/* What a call that wanted fewer features noted is measured again. */
-static void drop_lesser(const Work *work, AnnotateJournal *journal) {
+/* What a call that wanted fewer features noted is to be measured again; gives how many. */
+static size_t drop_lesser(Work *work) {
+    size_t dropped = 0;
     for (size_t i = 0; i < work->manifest->count; i++) {
-        const Utterance *utterance = &work->manifest->items[i];
-        if (!work->measured[i] || utterance->features.voice_quality || !needs_quality(work->options, utterance))
-            continue;
+        if (!work->measured[i] || enough(work->options, &work->manifest->items[i])) continue;
         work->measured[i] = false;
-        journal->resumed--;
+        dropped++;
     }
+    return dropped;
 }
 
 static bool measure_all(Work *work, Error *err) {
     AnnotateJournal journal;
     if (!annotate_journal_open(&journal, work->manifest, work->measured, work->options->output, err)) return false;
-    drop_lesser(work, &journal);
+    journal.resumed -= drop_lesser(work);
     work->journal = &journal;
     work->done = journal.resumed;
     if (journal.resumed)

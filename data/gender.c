@@ -59,25 +59,36 @@ static void forget_gender(Utterance *utterance) {
     json_object_del(utterance->json, "gender");
 }
 
-/* The utterances of one speaker, or one of nobody named. */
-static bool estimate_speaker(Utterance *const *utterances, size_t count, Census *census, Error *err) {
+/* The mean of the odds there are, NaN of none; `measured`: how many utterances were asked. */
+static double mean_odds(Utterance *const *utterances, size_t count, size_t *measured) {
     double sum = 0;
     size_t known = 0;
+    *measured = 0;
     for (size_t i = 0; i < count; i++) {
-        double odds = utterances[i]->has_features ? gender_log_odds(&utterances[i]->features) : NAN;
+        const Utterance *utterance = utterances[i];
+        if (!utterance->has_features || !utterance->features.voice_quality) continue;
+        double odds = gender_log_odds(&utterance->features);
+        (*measured)++;
         if (isnan(odds)) continue;
         sum += odds;
         known++;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (known == 0) {
+    return sum / (double)known;
+}
+
+/* The utterances of one speaker, or one of nobody named. An estimate stays where nothing was measured to replace it. */
+static bool estimate_speaker(Utterance *const *utterances, size_t count, Census *census, Error *err) {
+    size_t measured;
+    double odds = mean_odds(utterances, count, &measured);
+    for (size_t i = 0; i < count && measured; i++) {
+        if (isnan(odds)) {
             forget_gender(utterances[i]);
-        } else if (!set_gender(utterances[i], sum > 0 ? "male" : "female", err)) {
+        } else if (!set_gender(utterances[i], odds > 0 ? "male" : "female", err)) {
             return false;
         }
     }
-    if (known == 0) {
-        census->unknown += count;
+    if (isnan(odds)) {
+        census->unknown += measured;
     } else if (count == 1) {
         census->alone++;
     } else {
@@ -118,7 +129,7 @@ bool gender_estimate(Manifest *manifest, Error *err) {
         if (!gender_given(&manifest->items[i])) unknown[count++] = &manifest->items[i];
     Census census = {0};
     bool done = estimate_all(unknown, count, &census, err);
-    if (done && count) say(&census);
+    if (done && census.alone + census.together + census.unknown) say(&census);
     free(unknown);
     return done;
 }

@@ -87,6 +87,10 @@ static void speakers_together(void **state) {
     again.items[3].features = voice(NAN, 1);
     assert_ok(gender_estimate(&again, &err), &err);
     for (size_t i = 1; i < 4; i++) assert_string_equal(again.items[i].gender, "female");
+    again.items[1].features.voice_quality = again.items[2].features.voice_quality =
+        again.items[3].features.voice_quality = again.items[7].features.voice_quality = false;
+    assert_ok(gender_estimate(&again, &err), &err); /* nothing to estimate from: what was stays */
+    for (size_t i = 1; i < 4; i++) assert_string_equal(again.items[i].gender, "female");
     again.items[1].features = voice(NAN, 1);
     assert_ok(gender_estimate(&again, &err), &err);
     for (size_t i = 1; i < 4; i++) assert_true(!again.items[i].gender && !source_of(&again, i));
