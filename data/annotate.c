@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "data/gender.h"
 #include "data/levels.h"
 #include "data/response.h"
 
@@ -30,8 +31,21 @@ static void round_features(Features *features) {
     for (int i = 0; i < FEATURE_COUNT; i++) features->value[i] = round(features->value[i] * 1e6) / 1e6;
 }
 
+/* A gender is estimated from it. */
+static bool needs_quality(const AnnotateOptions *options, const Utterance *utterance) {
+    return options->voice_quality || (!options->keep_gender && !gender_given(utterance));
+}
+
+/* Whether features that were measured before are all that are wanted now. */
+static bool enough(const AnnotateOptions *options, const Utterance *utterance) {
+    return utterance->features.voice_quality || !needs_quality(options, utterance);
+}
+
 static bool measure(const Work *work, Utterance *utterance, Error *err) {
     FeatureOptions options = feature_options_default();
+    options.voice_quality = needs_quality(work->options, utterance);
+    if (gender_given(utterance) && strcmp(utterance->gender, "male") == 0)
+        options.formant_ceiling_hz = FORMANT_CEILING_MALE_HZ;
     Audio audio = {0};
     char *path = manifest_audio(work->manifest, utterance, err);
     bool done = path && audio_read(&audio, path, utterance->start, utterance->end, 0, err) &&
@@ -96,9 +110,21 @@ static bool run_workers(Work *work) {
     return work->failure.exit_code == EXIT_DONE;
 }
 
+/* What a call that wanted fewer features noted is to be measured again; gives how many. */
+static size_t drop_lesser(Work *work) {
+    size_t dropped = 0;
+    for (size_t i = 0; i < work->manifest->count; i++) {
+        if (!work->measured[i] || enough(work->options, &work->manifest->items[i])) continue;
+        work->measured[i] = false;
+        dropped++;
+    }
+    return dropped;
+}
+
 static bool measure_all(Work *work, Error *err) {
     AnnotateJournal journal;
     if (!annotate_journal_open(&journal, work->manifest, work->measured, work->options->output, err)) return false;
+    journal.resumed -= drop_lesser(work);
     work->journal = &journal;
     work->done = journal.resumed;
     if (journal.resumed)
@@ -128,6 +154,14 @@ static void drop_bad(Work *work) {
     if (work->bad_count) fprintf(stderr, "%zu unreadable recordings were left out\n", work->bad_count);
 }
 
+/* Forgets what was measured for an estimate alone. */
+static bool find_genders(Manifest *manifest, const AnnotateOptions *options, Error *err) {
+    if (!options->keep_gender && !gender_estimate(manifest, err)) return false;
+    for (size_t i = 0; i < manifest->count && !options->voice_quality; i++)
+        manifest->items[i].features.voice_quality = false;
+    return true;
+}
+
 static bool replace_text(char **place, char *text) {
     if (!text) return false;
     free(*place);
@@ -153,8 +187,9 @@ static bool explain_all(Manifest *manifest, const AnnotateOptions *options, Erro
     if (!utterances) return false;
     for (size_t i = 0; i < manifest->count; i++) utterances[i] = &manifest->items[i];
     CutPoints *cuts = cut_points_fit(utterances, manifest->count, options->levels, err);
-    bool done = cuts != NULL;
-    if (cuts) cut_points_print(cuts, stderr);
+    bool done = cuts && (options->relative == RELATIVE_CORPUS ||
+                         cut_points_fit_speakers(cuts, utterances, manifest->count, err));
+    if (done) cut_points_print(cuts, stderr);
     for (size_t i = 0; i < manifest->count && done; i++) done = explain(&manifest->items[i], cuts, options, err);
     cut_points_free(cuts);
     free(utterances);
@@ -194,8 +229,8 @@ static bool annotate_manifest(Manifest *manifest, const AnnotateOptions *options
     bool done = work.measured && work.bad && folder && folder_make(folder, err) && measure_all(&work, err);
     if (done) drop_bad(&work);
     if (done && manifest->count == 0) done = fail(err, "%s: no recording could be read", manifest->path);
-    done = done && move_paths(manifest, folder, err) && explain_all(manifest, options, err) &&
-           write_output(manifest, options, err);
+    done = done && move_paths(manifest, folder, err) && find_genders(manifest, options, err) &&
+           explain_all(manifest, options, err) && write_output(manifest, options, err);
     free(work.measured);
     free(work.bad);
     free(folder);

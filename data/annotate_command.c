@@ -16,15 +16,27 @@ static bool check(const char *teacher, int64_t levels, int64_t jobs, int64_t see
     return true;
 }
 
+static bool read_relative(const char *name, Relative *relative, Error *err) {
+    *relative = strcmp(name, "speaker") == 0 ? RELATIVE_SPEAKER : RELATIVE_CORPUS;
+    return *relative == RELATIVE_SPEAKER || strcmp(name, "corpus") == 0 ||
+           fail_usage(err, "annotate: --relative must be corpus or speaker, not \"%.40s\"", name);
+}
+
 bool command_annotate(int argc, char **argv, Error *err) {
     AnnotateOptions annotation = {0};
-    const char *teacher = "template";
+    const char *teacher = "template", *relative = "corpus";
     int64_t levels = 3, jobs = 0, seed = 0;
     const Option options[] = {
         {"output", 'o', OPTION_TEXT, &annotation.output, "A.jsonl",
          "the manifest to write; a killed run goes on there"},
         {"teacher", 0, OPTION_TEXT, &teacher, "NAME", "who writes the explanations: template"},
         {"levels", 0, OPTION_INT, &levels, "N", "levels of pitch, speed and volume: 3 or 5 (3)"},
+        {"relative", 0, OPTION_TEXT, &relative, "WHOM",
+         "levels among those of the corpus (corpus) or of the speaker alone (speaker)"},
+        {"voice-quality", 0, OPTION_FLAG, &annotation.voice_quality, NULL,
+         "jitter, shimmer, harmonics-to-noise ratio, alpha ratio and formants too"},
+        {"keep-gender", 0, OPTION_FLAG, &annotation.keep_gender, NULL,
+         "do not estimate a gender that the manifest does not give"},
         {"jobs", 'j', OPTION_INT, &jobs, "N", "threads that measure; 0: one per core (0)"},
         {"seed", 0, OPTION_INT, &seed, "N", "of the explanations' wording (0)"},
         {"skip-bad", 0, OPTION_FLAG, &annotation.skip_bad, NULL, "leave unreadable recordings out, and list them"},
@@ -43,7 +55,8 @@ bool command_annotate(int argc, char **argv, Error *err) {
         annotation.levels = (int)levels;
         annotation.jobs = (int)jobs;
         annotation.seed = (uint64_t)seed;
-        done = check(teacher, levels, jobs, seed, annotation.output, err) &&
+        done = read_relative(relative, &annotation.relative, err) &&
+               check(teacher, levels, jobs, seed, annotation.output, err) &&
                annotate(arguments.items[0], &annotation, err);
     }
     texts_free(&arguments);
