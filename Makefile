@@ -15,9 +15,15 @@ CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
   -gencode arch=compute_80,code=compute_80
 
+# MPI, the compiler wrapper of what starts several ranks; MPI=none builds without.
+MPI ?= $(if $(LEAN),none,$(or $(shell command -v mpicc 2>/dev/null),none))
+MPI_SHOW := $(if $(filter-out none,$(MPI)),$(shell $(MPI) -show))
+MPI_FLAGS = $(if $(MPI_SHOW),-DSEMOLLM_MPI $(patsubst -I%,-isystem %,$(filter -I%,$(MPI_SHOW))))
+MPI_LIBS = $(filter -L% -l% -Wl%,$(MPI_SHOW))
+
 PACKAGES = build-essential pkg-config git libsndfile1-dev libsoxr-dev libebur128-dev libzstd-dev libarchive-dev \
   libxxhash-dev libjansson-dev libcyaml-dev libpcre2-dev libutf8proc-dev libkissfft-dev libdnnl-dev \
-  ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
+  ocl-icd-libopencl1 libopenmpi-dev openmpi-bin libcmocka-dev espeak-ng zstd
 
 JOBS ?= $(shell nproc)
 ASAN = CFLAGS="-O1 -g -march=native" \
@@ -26,7 +32,7 @@ ASAN = CFLAGS="-O1 -g -march=native" \
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
-  -lkissfft-float -ldnnl $(CUDA_LIBS) -lpthread -lm
+  -lkissfft-float -ldnnl $(CUDA_LIBS) $(MPI_LIBS) -lpthread -lm
 
 CUDA_FLAGS_toolkit = -DSEMOLLM_CUDA -isystem $(CUDA_HOME)/include
 CUDA_FLAGS_emu     = -DSEMOLLM_CUDA -DSEMOLLM_EMU
@@ -48,6 +54,7 @@ LEAN_LIBS = -ljansson -lpcre2-8 -lxxhash
 LEAN_WITHOUT = base/audio.c base/yaml.c kernels/cpu/gemm.c model/tokenizer%.c model/unicode%.c model/chat.c \
   model/convert%.c model/pickle.c model/zip.c model/torch_file.c model/%command.c model/commands.c
 FULL_WITHOUT = kernels/cpu/gemm_plain.c
+MPI_WITHOUT = $(if $(MPI_SHOW),,kernels/comm_mpi.c)
 ifdef LEAN
 ALL_CFLAGS += -isystem $(CARRY)
 LDFLAGS += -L$(CARRY) -Wl,-rpath,$(abspath $(CARRY))
@@ -56,7 +63,7 @@ endif
 
 # Lowest layer first; a layer's tests link against it and everything below.
 LAYERS = base kernels model data train eval
-sources = $(filter-out $(if $(LEAN),$(LEAN_WITHOUT),$(FULL_WITHOUT)),$(wildcard $(1)/*.c $(1)/cpu/*.c)) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
+sources = $(filter-out $(if $(LEAN),$(LEAN_WITHOUT),$(FULL_WITHOUT)) $(MPI_WITHOUT),$(wildcard $(1)/*.c $(1)/cpu/*.c)) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
 objects = $(addsuffix .o,$(addprefix $(BUILD)/,$(basename $(call sources,$(1)))))
 library = $(BUILD)/lib$(1).a
 
@@ -98,6 +105,14 @@ $(BUILD)/%.o: %.cu
 	  -Xcompiler "-Wall,-Wextra,-fPIC,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti" \
 	  -c -o $@ $< 2>$@.ptxas || { cat $@.ptxas; exit 1; }
 endif
+
+# What was built without MPI, or with another, is built anew.
+COMM = $(BUILD)/kernels/comm.o $(BUILD)/kernels/comm_mpi.o
+$(COMM): ALL_CFLAGS += $(MPI_FLAGS)
+$(COMM): $(BUILD)/mpi$(subst /,-,$(MPI))
+$(BUILD)/mpi%:
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/mpi* && touch $@
 
 # -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add. Without AVX-512,
 # gcc vectorises a choice between two floats only where comparing them need not trap.
