@@ -37,7 +37,7 @@ LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -l
 CUDA_FLAGS_toolkit = -DSEMOLLM_CUDA -isystem $(CUDA_HOME)/include
 CUDA_FLAGS_emu     = -DSEMOLLM_CUDA -DSEMOLLM_EMU
 CUDA_LIBS_toolkit  = $(CUDA_HOME)/lib64/libcudart_static.a -ldl -lrt
-CUDA_LIBS_emu      = -lstdc++
+CUDA_LIBS_emu      = -lstdc++ -rdynamic
 # Last in the library, so that the linker takes from missing.c only what no other file has.
 CUDA_MISSING = kernels/cuda/missing.c
 CUDA_SOURCES_toolkit = $(filter-out $(CUDA_MISSING),$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)) $(CUDA_MISSING)
@@ -144,6 +144,12 @@ $(BUILD)/tests/cublaslt/test_gemm: $(addprefix $(BUILD)/tests/cublaslt/,test_gem
   $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS) -lcmocka
 
+# A stand-in for NCCL on the emulator, opened at run time as NCCL is.
+NCCL_FAKE = $(1)/tests/nccl/fake.so
+$(call NCCL_FAKE,$(BUILD)): tests/nccl/fake.c
+	@mkdir -p $(@D)
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(MPI_FLAGS) -fPIC -shared -o $@ $< $(MPI_LIBS)
+
 # What gpu-check runs on a GPU.
 GPU_PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/*.c))
 $(BUILD)/tests/gpu/%: $(BUILD)/tests/gpu/%.o $(foreach l,$(below_model),$(call library,$(l)))
@@ -157,15 +163,19 @@ $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_model),$(call l
 # and whole steps of training. Then faults made from the kernels' text, which the tests must catch.
 EMU_PROGRAMS = $(patsubst %.c,$(1)/%,$(wildcard tests/cuda/test_*.c)) $(1)/tests/emu/test_emu
 EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/train/test_devices.c))
+EMU_RANKS = $(1)/semollm $(1)/tests/kernels/test_comm $(1)/tests/train/make_tiny $(if $(MPI_SHOW),$(call NCCL_FAKE,$(1)))
 EMU_CHECK = CUDA=emu CHECK=1 CFLAGS="-O2 -g -march=native"
 
 emu:
-	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu CUDA=emu $(call EMU_PROGRAMS,$(BUILD)-emu) $(call EMU_STEPS,$(BUILD)-emu)
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu CUDA=emu $(call EMU_PROGRAMS,$(BUILD)-emu) $(call EMU_STEPS,$(BUILD)-emu) \
+	  $(call EMU_RANKS,$(BUILD)-emu)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-asan CUDA=emu $(ASAN) $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
 	EMU_GUARD=1 tests/emu/run.sh warps $(BUILD)-emu/tests/cuda/test_device
 	tests/emu/run.sh "forward reversed warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
 	tests/emu/run.sh warps $(call EMU_STEPS,$(BUILD)-emu)
+	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/emu/run.sh warps $(BUILD)-emu/tests/kernels/test_comm
+	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/e2e/ranks.sh $(BUILD)-emu/semollm cuda
 	tests/emu/run.sh "warps shuffled:2" $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	tests/emu/run.sh shuffled:3 $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
 

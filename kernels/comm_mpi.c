@@ -12,7 +12,7 @@
 #include "kernels/comm_impl.h"
 
 enum { COUNT_MOST = 1 << 28 }; /* elements of one call; MPI counts in int */
-static const double GRACE = 5; /* seconds that the others have to hear of a failure */
+static const double GRACE = 3; /* seconds that the others have to hear of a failure */
 
 typedef struct Message {
     int32_t failed, bytes;
