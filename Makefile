@@ -222,6 +222,7 @@ test: deps
 e2e: $(BUILD)/semollm $(HELPERS)
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
+	tests/e2e/ranks.sh $(BUILD)/semollm
 
 # Everything that wants a GPU, in one call of at most 8 minutes; without one, the parts that the emulator can run.
 OUT ?= $(BUILD)-gpu/out

@@ -22,9 +22,10 @@ bool comm_alone(const char *what, Error *err);
 /* From now on comm_sum adds up what lies on this device, which must outlive the Comm. */
 bool comm_join(Comm *comm, Device *dev, Error *err);
 
-/* Ends it. `ok`: whether this rank has done its work; where another has not, the result is false. What went wrong
- * is in rank 0's error alone, with the number of the rank in front; the others' have no text. When the others
- * do not come within seconds to hear of a failure, this rank prints it and ends them all. */
+/* Ends it. `ok`: whether this rank has done its work; where another has not, the result is false. What went wrong is
+ * then printed by rank 0, with the number of the rank in front unless it went wrong on all, and no rank's error has a
+ * text any more. When the others do not come within seconds to hear of it, a rank that failed prints it and ends
+ * them all. */
 bool comm_close(Comm *comm, bool ok, Error *err);
 
 int comm_rank(const Comm *comm);

@@ -121,18 +121,35 @@ bool mpi_exchange(Comm *comm, const void *mine, size_t bytes, void *all, Error *
     return true;
 }
 
-static _Noreturn void end_all(const Comm *comm, const Error *err) {
-    fprintf(stderr, "semollm: rank %d: %s\n", comm->rank, err->text);
+static void say(const Error *err) {
+    fprintf(stderr, "semollm: %s\n", err->text);
     fflush(stderr);
+}
+
+static _Noreturn void end_all(const Comm *comm, Error *err) {
+    fail_in(err, "rank %d", comm->rank);
+    say(err);
     MPI_Abort(comm->mpi->world, err->exit_code);
     _Exit(err->exit_code);
 }
 
+/* Said before anybody leaves: a launcher that sees one fail ends the others. */
+static bool leave(Comm *comm, Error *err) {
+    MPI_Request request;
+    if (comm->rank == 0) say(err);
+    err->text[0] = '\0';
+    MPI_Ibarrier(comm->mpi->world, &request);
+    await(&request, GRACE);
+    return false;
+}
+
 bool mpi_finish(Comm *comm, bool ok, Error *err) {
     const Message message = {.failed = !ok};
-    if (comm->over) return false;
+    if (comm->over) return leave(comm, err);
     if (comm->broken || !send_messages(comm, &message, ok ? HUGE_VAL : GRACE)) end_all(comm, err);
-    return any_failed(comm) ? share_failure(comm, err) : ok;
+    if (!any_failed(comm)) return true;
+    share_failure(comm, err);
+    return leave(comm, err);
 }
 
 /* ---- memory ---- */

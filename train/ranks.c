@@ -2,6 +2,7 @@
  * that all go on alike, or none. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 #include "train/trainer.h"
@@ -41,26 +42,34 @@ static bool hash_state(const Trainer *trainer, uint64_t *hash, Error *err) {
            hash_flat(params, trainer->optimizer.v, hash, err);
 }
 
+typedef struct Standing {
+    int64_t step;
+    uint64_t config, shards, state;
+} Standing;
+
+static bool fail_differing(const Standing *first, const Standing *other, int rank, Error *err) {
+    if (other->config != first->config || other->shards != first->shards)
+        return fail(err, "rank %d has another config or other shards than rank 0: all must read the same", rank);
+    if (other->step != first->step)
+        return fail(err,
+                    "rank %d stands after step %" PRId64 " and rank 0 after step %" PRId64
+                    ": the output folder must be one that all ranks see",
+                    rank, other->step, first->step);
+    return fail(err,
+                "step %" PRId64 ": rank %d has other weights than rank 0: its machine, GPU or build computes "
+                "differently; go on with --resume on machines that are alike",
+                first->step, rank);
+}
+
 bool ranks_compare(Trainer *trainer, Error *err) {
-    typedef struct Word {
-        int64_t step;
-        uint64_t hash;
-    } Word;
     Comm *comm = trainer->run->comm;
-    int ranks = comm_size(comm), other = 0;
-    if (ranks == 1) return true;
-    Word mine = {.step = trainer->state.step}, *all = trainer->words;
-    bool ok = hash_state(trainer, &mine.hash, err) && comm_exchange(comm, &mine, sizeof mine, all, err);
-    while (ok && other < ranks && all[other].step == all[0].step && all[other].hash == all[0].hash) other++;
-    if (ok && other < ranks && all[other].step != all[0].step)
-        ok = fail(err,
-                  "rank %d stands after step %" PRId64 " and rank 0 after step %" PRId64
-                  ": the output folder must be one that all ranks see",
-                  other, all[other].step, all[0].step);
-    else if (ok && other < ranks)
-        ok = fail(err,
-                  "step %" PRId64 ": the weights of rank %d are no longer those of rank 0: its machine, GPU or build "
-                  "computes otherwise; go on with --resume on machines that are alike",
-                  all[0].step, other);
-    return ok;
+    const TrainState *state = &trainer->state;
+    Standing mine = {.step = state->step, .config = state->config_hash, .shards = state->shards_hash};
+    const Standing *all = trainer->words;
+    if (comm_size(comm) == 1) return true;
+    if (!hash_state(trainer, &mine.state, err) || !comm_exchange(comm, &mine, sizeof mine, trainer->words, err))
+        return false;
+    for (int r = 1; r < comm_size(comm); r++)
+        if (memcmp(&all[r], &all[0], sizeof *all) != 0) return fail_differing(&all[0], &all[r], r, err);
+    return true;
 }

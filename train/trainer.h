@@ -54,7 +54,7 @@ bool trainer_update(Trainer *trainer, StepResult *result, Error *err);
 /* Adds up the loss over the ranks and hears whether any of them was asked to stop. */
 bool ranks_meet(Trainer *trainer, double *loss, Error *err);
 
-/* Whether all ranks hold the same weights and moments after the same step. */
+/* Whether all ranks train the same and hold the same weights and moments after the same step. */
 bool ranks_compare(Trainer *trainer, Error *err);
 
 /* Loss per response token of the validation split. */
