@@ -109,10 +109,10 @@ endif
 # What was built without MPI, or with another, is built anew.
 COMM = $(BUILD)/kernels/comm.o $(BUILD)/kernels/comm_mpi.o
 $(COMM): ALL_CFLAGS += $(MPI_FLAGS)
-$(COMM): $(BUILD)/mpi$(subst /,-,$(MPI))
-$(BUILD)/mpi%:
+$(COMM): $(BUILD)/mpi
+$(BUILD)/mpi: always
 	@mkdir -p $(@D)
-	@rm -f $(BUILD)/mpi* && touch $@
+	@echo '$(MPI)' | cmp -s - $@ || echo '$(MPI)' >$@
 
 # -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add. Without AVX-512,
 # gcc vectorises a choice between two floats only where comparing them need not trap.
@@ -269,6 +269,6 @@ install: all
 	install -D $(BUILD)/semollm $(DESTDIR)$(PREFIX)/bin/semollm
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/machines configs/machines/*.yaml
 
-.PHONY: gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
+.PHONY: always gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -150,5 +150,6 @@ bool comm_sum(Comm *comm, void *data, DType dtype, int64_t count, Error *err) {
     if (comm->nccl) return !comm->broken;
 #endif
     BY_MPI(sum, data, dtype, count, err);
+    (void)data, (void)err;
     return true;
 }
