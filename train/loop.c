@@ -252,17 +252,22 @@ static bool take_step(Trainer *trainer, StepResult *result, Error *err) {
 
 static bool every(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
 
+/* Ranks have agreed on it when they last met. */
+static bool stops(Trainer *trainer) {
+    if (comm_size(trainer->run->comm) == 1) trainer->stop = atomic_load(&trainer->stopper.asked);
+    return trainer->stop;
+}
+
 /* What follows a step: validation, checkpoint. `done` ends the run. */
 static bool after_step(Trainer *trainer, bool *done, Error *err) {
     const TrainSection *train = &trainer->run->config->train;
     TrainState *state = &trainer->state;
     bool better = false, last = state->step >= trainer->steps.total;
-    if (comm_size(trainer->run->comm) == 1) trainer->stop = atomic_load(&trainer->stopper.asked);
     bool check = trainer->validation.count > 0 && (every(state->step, train->validate_every) || last);
     if (check && !validate(trainer, &better, err)) return false;
     bool stale = train->early_stop > 0 && state->stale >= train->early_stop;
     if (stale) fprintf(trainer->lines, "stopping early: %" PRId64 " validations without improvement\n", state->stale);
-    *done = last || stale || trainer->stop;
+    *done = last || stale || stops(trainer);
     if (!*done && !better && !every(state->step, train->checkpoint_every)) return true;
     return save_checkpoint(trainer, err);
 }
@@ -316,7 +321,7 @@ static bool run_training(Trainer *trainer, Error *err) {
     /* The cache before the plan: its encoder batches may be larger than a step's, and the plan lays memory out
      * anew. It may take long, and be interrupted. */
     if (!done && !open_feeds(trainer, err)) return false;
-    if (!done && !trainer->stop) return trainer_plan(trainer, err) && run_steps(trainer, err);
+    if (!done && !stops(trainer)) return trainer_plan(trainer, err) && run_steps(trainer, err);
     report_end(trainer);
     return true;
 }
