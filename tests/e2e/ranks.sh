@@ -5,7 +5,7 @@
 set -u
 semollm=${1:-build/semollm} device=${2:-cpu}
 build=$(dirname "$semollm")
-export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive EMU_WORKERS=1
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
