@@ -8,16 +8,19 @@ static void *wait_for_signals(void *argument) {
     int number;
     if (sigwait(&stopper->signals, &number) != 0) return NULL;
     atomic_store(&stopper->asked, true);
-    fprintf(stderr, "\nstopping after this step and its checkpoint; once more to quit at once\n");
+    if (!atomic_load(&stopper->quiet))
+        fprintf(stderr, "\nstopping after this step and its checkpoint; once more to quit at once\n");
     if (sigwait(&stopper->signals, &number) == 0) _exit(128 + number);
     return NULL;
 }
 
 bool stopper_start(Stopper *stopper, Error *err) {
     atomic_init(&stopper->asked, false);
+    atomic_init(&stopper->quiet, false);
     sigemptyset(&stopper->signals);
     sigaddset(&stopper->signals, SIGINT);
     sigaddset(&stopper->signals, SIGTERM);
+    sigaddset(&stopper->signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &stopper->signals, &stopper->before);
     stopper->running = pthread_create(&stopper->thread, NULL, wait_for_signals, stopper) == 0;
     if (stopper->running) return true;
