@@ -174,7 +174,6 @@ $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_model),$(call l
 # and whole steps of training. Then faults made from the kernels' text, which the tests must catch.
 EMU_PROGRAMS = $(patsubst %.c,$(1)/%,$(wildcard tests/cuda/test_*.c)) $(1)/tests/emu/test_emu
 EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/model/test_decoder_cuda.c tests/train/test_devices.c))
-EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/train/test_devices.c))
 EMU_RANKS = $(1)/semollm $(1)/tests/kernels/test_comm $(1)/tests/train/make_tiny $(if $(MPI_SHOW),$(call NCCL_FAKE,$(1)))
 EMU_CHECK = CUDA=emu CHECK=1 CFLAGS="-O2 -g -march=native"
 
