@@ -1,7 +1,7 @@
 /* The encoder is frozen and its input never varied, so each example is encoded once. */
 #include <stdlib.h>
 
-#include "train/feed.h"
+#include "train/cache_file.h"
 
 enum { ENCODE_SAMPLES = 30 * AUDIO_RATE, ENCODE_CLIPS = 32 };
 
@@ -117,6 +117,31 @@ static bool encode_all(FeatureCache *cache, Run *run, const Examples *examples, 
     return ok;
 }
 
+/* ---- kept on disk ---- */
+
+/* Whether all ranks have it from their disks. */
+static bool load_all(FeatureCache *cache, const Run *run, const Examples *examples, const char *path, bool *found,
+                     Error *err) {
+    bool *each = memory_new((size_t)comm_size(run->comm), sizeof *each, err);
+    *found = each && cache_file_load(cache, run, examples, path);
+    bool ok = each && comm_exchange(run->comm, found, sizeof *found, each, err);
+    for (int r = 0; ok && r < comm_size(run->comm); r++) *found = *found && each[r];
+    free(each);
+    return ok;
+}
+
+static bool load_or_encode(FeatureCache *cache, Run *run, const Examples *examples, const atomic_bool *stop,
+                           bool *stopped, Error *err) {
+    bool found = false, first = comm_rank(run->comm) == 0;
+    char *path = cache_file_path(run, examples, err);
+    bool ok = path && load_all(cache, run, examples, path, &found, err);
+    if (ok && found && first) fprintf(stderr, "encoder cache: %zu clips from %s\n", examples->count, path);
+    if (ok && !found) ok = encode_all(cache, run, examples, stop, stopped, err);
+    if (ok && !found && !*stopped && first) ok = cache_file_save(cache, run, examples, path, err);
+    free(path);
+    return ok;
+}
+
 bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, const atomic_bool *stop, bool *stopped,
                 Error *err) {
     *cache = (FeatureCache){0};
@@ -128,7 +153,8 @@ bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, const a
     for (size_t i = 0; ok && i < examples->count; i++)
         cache->first[i + 1] = cache->first[i] + speech_llm_frames(run->model, examples->items[i].samples);
     if (ok && examples->count == 0) return true;
-    ok = ok && encode_all(cache, run, examples, stop, stopped, err);
+    bool keeps = run->config->train.encoder_cache == CACHE_DISK;
+    ok = ok && (keeps ? load_or_encode : encode_all)(cache, run, examples, stop, stopped, err);
     if (!ok) cache_free(cache);
     return ok;
 }

@@ -30,7 +30,7 @@ static const cyaml_strval_t RELATIVES[] = {{"corpus", RELATIVE_CORPUS}, {"speake
 static const cyaml_strval_t PLACES[] = {{"before", AUDIO_BEFORE}, {"after", AUDIO_AFTER}};
 static const cyaml_strval_t SCHEDULES[] = {
     {"cosine", SCHEDULE_COSINE}, {"linear", SCHEDULE_LINEAR}, {"constant", SCHEDULE_CONSTANT}};
-static const cyaml_strval_t CACHES[] = {{"off", CACHE_OFF}, {"memory", CACHE_MEMORY}};
+static const cyaml_strval_t CACHES[] = {{"off", CACHE_OFF}, {"memory", CACHE_MEMORY}, {"disk", CACHE_DISK}};
 static const cyaml_strval_t PARTS[] = {{"emotion", PART_EMOTION},
                                        {"gender", PART_GENDER},
                                        {"pitch", PART_PITCH},

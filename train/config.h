@@ -13,7 +13,7 @@ typedef enum PromptInput { INPUT_SPEECH, INPUT_DESCRIPTION } PromptInput;
 typedef enum AudioPlace { AUDIO_BEFORE, AUDIO_AFTER } AudioPlace;
 typedef enum Overlong { OVERLONG_CUT, OVERLONG_SPLIT, OVERLONG_REFUSE } Overlong;
 typedef enum Schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT } Schedule;
-typedef enum EncoderCache { CACHE_OFF, CACHE_MEMORY } EncoderCache;
+typedef enum EncoderCache { CACHE_OFF, CACHE_MEMORY, CACHE_DISK } EncoderCache; /* disk: and in memory */
 
 typedef struct TextList { /* of the config's strings; owned by it */
     const char **items;
@@ -57,7 +57,7 @@ typedef struct DataSection {
     bool speaker_overlap;    /* allow a speaker in both test and training */
     Sampling sampling;
     int64_t shuffle_shards; /* mixed at a time; 0: all */
-    const char *cache;      /* folder for shards behind a URL; null: the user's */
+    const char *cache;      /* folder for shards behind a URL and the encoder's output; null: the user's */
     double cache_gib;
     Overlong overlong;
     double max_seconds;

@@ -68,9 +68,10 @@ static void print_examples(const Trainer *trainer, FILE *out) {
         fprintf(out, "%d ranks, %d of them on this machine, each with its part of every step\n", ranks,
                 comm_local_size(run->comm));
     if (trainer_caches(trainer))
-        fprintf(out, "encoder cache: %.1f MiB of host memory%s\n",
+        fprintf(out, "encoder cache: %.1f MiB of host memory%s%s\n",
                 (double)(cache_bytes(run, examples) + cache_bytes(run, &trainer->validation)) / 1048576,
-                ranks > 1 ? " for each rank" : "");
+                ranks > 1 ? " for each rank" : "",
+                run->config->train.encoder_cache == CACHE_DISK ? ", and as much on disk" : "");
 }
 
 /* The plan; `whole`, every activation too. */

@@ -13,7 +13,7 @@ static Tensor flat(float *data, const Params *params) { return tensor_of(data, D
 
 bool trainer_caches(const Trainer *trainer) {
     const RunConfig *config = trainer->run->config;
-    return config->train.encoder_cache == CACHE_MEMORY && config->prompt.input == INPUT_SPEECH &&
+    return config->train.encoder_cache != CACHE_OFF && config->prompt.input == INPUT_SPEECH &&
            !trainer->options->dump && !trainer->options->show_batch;
 }
 

@@ -147,7 +147,7 @@ static void test_wrong_values(void **state) {
         {"train.seed=-1", "seed"},
         {"train.keep=0", "keep"},
         {"train.early_stop=3", "validate_every"},
-        {"train.encoder_cache=disk", "disk"},
+        {"train.encoder_cache=tape", "tape"},
         {"train.schedule=step", "step"},
         {"train.threads=0", "threads"},
         {"train.threads=1000", "threads"},

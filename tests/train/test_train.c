@@ -2,9 +2,11 @@
 #include "tests/train/tiny.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <xxhash.h>
 
 #include "tests/quiet.h"
 #include "tests/shard_server.h"
@@ -91,6 +93,115 @@ static void test_cache_changes_nothing(void **state) {
     assert_ok(train_with("cached5", &PLAIN, &err, SETS("train.encoder_cache=memory", "model.layers=weighted")), &err);
     assert_ok(train_with("plain5", &PLAIN, &err, SETS("model.layers=weighted")), &err);
     assert_close("cached5", "plain5", 1e-5);
+}
+
+/* The files of features/ below the cache folder `name`. */
+static Names cache_files(const char *name) {
+    Error err = {0};
+    Names names = {0};
+    char *below = text_format(&err, "%s/features", name), *folder = test_path(below);
+    assert_ok(folder_list(folder, &names, &err), &err);
+    free(folder);
+    free(below);
+    return names;
+}
+
+static size_t count_cached(const char *name) {
+    Names names = cache_files(name);
+    size_t count = names.count;
+    names_free(&names);
+    return count;
+}
+
+/* Turns a bit of the last byte of every file over, or cuts the file short. */
+static void damage_cached(const char *name, bool cut_short) {
+    Names names = cache_files(name);
+    for (size_t i = 0; i < names.count; i++) {
+        Error err = {0};
+        char *below = text_format(&err, "%s/features/%s", name, names.items[i]), *path = test_path(below);
+        size_t size;
+        char *bytes = file_read(path, 1 << 24, &size, &err);
+        assert_ok(bytes != NULL, &err);
+        bytes[size - 1] ^= 1;
+        assert_ok(file_write(path, bytes, cut_short ? size - 1 : size, &err), &err);
+        free(bytes);
+        free(path);
+        free(below);
+    }
+    names_free(&names);
+}
+
+/* Writes the file anew with zeros for features, and the hash of those. */
+static void zero_features(const char *name) {
+    Error err = {0};
+    char *below = text_format(&err, "zeroed/features/%s", name), *path = test_path(below);
+    TensorFiles *files = tensors_open(path, &err);
+    assert_ok(files != NULL, &err);
+    StoredTensor parts[2];
+    size_t count = tensors_count(files);
+    uint64_t hash = 0;
+    char content[17];
+    for (size_t i = 0; i < count; i++) {
+        parts[i] = *tensors_at(files, i);
+        void *zeros = calloc(1, parts[i].bytes);
+        if (strcmp(parts[i].name, "features")) memcpy(zeros, parts[i].data, parts[i].bytes);
+        parts[i].data = zeros;
+        hash = XXH64(zeros, parts[i].bytes, hash);
+    }
+    snprintf(content, sizeof content, "%016" PRIx64, hash);
+    const char *const metadata[] = {"content", content, NULL};
+    assert_ok(tensors_write(path, parts, count, metadata, &err), &err);
+    for (size_t i = 0; i < count; i++) free((void *)(uintptr_t)parts[i].data);
+    tensors_close(files);
+    free(path);
+    free(below);
+}
+
+/* The encoder's output on disk: the same run; found again by a later one; made anew where it is damaged, or where
+ * anything it depends on differs. */
+static void test_cache_on_disk(void **state) {
+    (void)state;
+    Error err = {0};
+    char *folder = test_path("kept"), *set = text_format(&err, "data.cache=%s", folder);
+    assert_ok(train_with("kept1", &PLAIN, &err, SETS("train.encoder_cache=disk", set)), &err);
+    assert_close("kept1", "cached", 0);
+    size_t splits = count_cached("kept");
+    assert_true(splits == 1 || splits == 2);
+    assert_ok(train_with("kept2", &PLAIN, &err, SETS("train.encoder_cache=disk", set)), &err);
+    assert_close("kept2", "cached", 0);
+    assert_int_equal(count_cached("kept"), splits);
+    for (int cut_short = 0; cut_short < 2; cut_short++) {
+        const char *output = cut_short ? "kept4" : "kept3";
+        damage_cached("kept", cut_short);
+        assert_ok(train_with(output, &PLAIN, &err, SETS("train.encoder_cache=disk", set)), &err);
+        assert_close(output, "cached", 0);
+    }
+    assert_ok(train_with("kept5", &PLAIN, &err, SETS("train.encoder_cache=disk", "model.layers=weighted", set)), &err);
+    assert_close("kept5", "cached5", 0);
+    assert_int_equal(count_cached("kept"), 2 * splits);
+    assert_ok(train_with("kept6", &PLAIN, &err,
+                         SETS("train.encoder_cache=disk", "data.max_seconds=0.3", "data.overlong=cut", set)),
+              &err);
+    assert_int_equal(count_cached("kept"), 3 * splits);
+    free(folder);
+    free(set);
+}
+
+/* What was kept is used: features of nothing but zeros, rightly hashed, give another run. */
+static void test_cache_is_read(void **state) {
+    (void)state;
+    Error err = {0};
+    double kept[64], zeroed[64];
+    char *folder = test_path("zeroed"), *set = text_format(&err, "data.cache=%s", folder);
+    assert_ok(train_with("zeroed1", &PLAIN, &err, SETS("train.encoder_cache=disk", set)), &err);
+    Names names = cache_files("zeroed");
+    for (size_t i = 0; i < names.count; i++) zero_features(names.items[i]);
+    names_free(&names);
+    assert_ok(train_with("zeroed2", &PLAIN, &err, SETS("train.encoder_cache=disk", set)), &err);
+    assert_int_equal(read_losses("zeroed1", kept, 64), read_losses("zeroed2", zeroed, 64));
+    assert_true(fabs(kept[3] - zeroed[3]) > 1e-6);
+    free(folder);
+    free(set);
 }
 
 /* The loss is divided by the step's response tokens, however it is cut into micro-batches. */
@@ -572,6 +683,8 @@ static void test_memory_plan(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache_changes_nothing),
+        cmocka_unit_test(test_cache_on_disk),
+        cmocka_unit_test(test_cache_is_read),
         cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_description),
         cmocka_unit_test(test_loss_falls),
