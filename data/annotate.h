@@ -1,19 +1,23 @@
-/* What a manifest gains before training: features, levels and explanations. Private to data/. */
+/* What a manifest gains before training: features, levels and explanations. */
 #ifndef SEMOLLM_DATA_ANNOTATE_H
 #define SEMOLLM_DATA_ANNOTATE_H
 
 #include "data/manifest.h"
+#include "data/teach.h"
 
 typedef struct AnnotateOptions {
-    const char *output; /* the manifest to write; beside it OUTPUT.partial while it is in the making */
-    int levels;         /* 3 or 5 */
-    int jobs;           /* threads; 0: one per core */
-    bool skip_bad;      /* leave unreadable recordings out and list them, instead of failing */
-    uint64_t seed;      /* of the explanations' wording */
+    const char *output;        /* the manifest to write; beside it OUTPUT.partial while it is in the making */
+    int levels;                /* 3 or 5 */
+    int jobs;                  /* threads; 0: one per core */
+    bool skip_bad;             /* leave unreadable recordings out and list them, instead of failing */
+    bool remeasure;            /* features that the manifest holds already */
+    uint64_t seed;             /* of the explanations' wording */
+    const TeachOptions *teach; /* null: the template explains all */
+    const atomic_bool *stop;   /* may be null; once it is set, annotate fails as soon as it can, to be called again */
 } AnnotateOptions;
 
-/* Measures every utterance (going on where a killed call was), finds levels by the manifest's own cut
- * points and explains each by the template. Prints cut points and what was left out to stderr. */
+/* Measures every utterance that has no features yet (going on where a killed call was), finds levels by the manifest's
+ * own cut points and explains each, by the template or a teacher. Prints cut points and what was left out to stderr. */
 bool annotate(const char *path, const AnnotateOptions *options, Error *err);
 
 /* The note of what has been measured, so that a killed annotation goes on: a first line that names the

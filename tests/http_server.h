@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SERVER_CONNECTIONS = 256, SERVER_REQUEST_MOST = 1 << 20 };
+enum { SERVER_REQUEST_MOST = 1 << 20 };
 
 typedef struct ServerRequest {
     int socket;
@@ -38,8 +38,8 @@ typedef struct Server {
     int port, listener;
     ServerAnswer *answer;
     void *context;
-    pthread_t thread, connections[SERVER_CONNECTIONS];
-    int connection_count;
+    pthread_t thread;
+    atomic_int connections; /* open ones, each with a thread */
     atomic_bool stop;
 } Server;
 
@@ -131,6 +131,7 @@ static inline void *server_serve(void *argument) {
     free(buffer);
     close(connection->socket);
     free(connection);
+    atomic_fetch_sub(&server->connections, 1);
     return NULL;
 }
 
@@ -141,10 +142,12 @@ static inline void *server_listen(void *argument) {
         if (poll(&one, 1, 50) <= 0) continue;
         int socket = accept(server->listener, NULL, NULL), yes = 1;
         ServerConnection *connection = malloc(sizeof *connection);
-        if (socket < 0 || !connection || server->connection_count == SERVER_CONNECTIONS) abort();
+        pthread_t thread;
+        if (socket < 0 || !connection) abort();
         setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         *connection = (ServerConnection){server, socket};
-        if (pthread_create(&server->connections[server->connection_count++], NULL, server_serve, connection)) abort();
+        atomic_fetch_add(&server->connections, 1);
+        if (pthread_create(&thread, NULL, server_serve, connection) || pthread_detach(thread)) abort();
     }
     return NULL;
 }
@@ -165,7 +168,7 @@ static inline void server_start(Server *server, ServerAnswer *answer, void *cont
 static inline void server_end(Server *server) {
     atomic_store(&server->stop, true);
     pthread_join(server->thread, NULL);
-    for (int i = 0; i < server->connection_count; i++) pthread_join(server->connections[i], NULL);
+    while (atomic_load(&server->connections)) usleep(1000);
     close(server->listener);
 }
 

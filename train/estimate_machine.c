@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/shipped.h"
 #include "base/yaml.h"
 
 #define NUMBER(key) CYAML_FIELD_FLOAT(#key, CYAML_FLAG_STRICT, Machine, key)
@@ -25,37 +25,20 @@ static const cyaml_schema_value_t SCHEMA = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINT
 
 static const char FOLDER[] = "configs/machines";
 
-/* The folder of the running program; null where it is not known. */
-static char *program_folder(Error *err) {
-    char path[4096];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (length <= 0) return NULL;
-    path[length] = '\0';
-    return path_folder(path, err);
-}
-
-static char *file_in(const char *root, const char *folder, const char *name, Error *err) {
-    return root ? text_format(err, "%s/%s/%s.yaml", root, folder, name) : NULL;
-}
-
 static bool names_file(const char *name) {
     size_t length = strlen(name);
     return strchr(name, '/') || (length > 5 && !strcmp(name + length - 5, ".yaml"));
 }
 
+/* One that was measured here before one that comes with the program. */
 static char *find(const char *name, Error *err) {
     if (names_file(name)) return text_copy(name, err);
-    char *program = program_folder(err), *found = NULL;
-    char *places[] = {file_in(getenv("HOME"), ".cache/semollm/machines", name, err), file_in(".", FOLDER, name, err),
-                      file_in(program, "../configs/machines", name, err),
-                      file_in(program, "../share/semollm/machines", name, err)};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        if (!found && places[i] && file_exists(places[i]))
-            found = places[i];
-        else
-            free(places[i]);
-    }
-    free(program);
+    char *home = getenv("HOME"),
+         *own = home ? text_format(err, "%s/.cache/semollm/machines/%s.yaml", home, name) : NULL;
+    if (own && file_exists(own)) return own;
+    free(own);
+    char *file = text_format(err, "machines/%s.yaml", name), *found = file ? shipped_file(file, err) : NULL;
+    free(file);
     if (!found)
         fail_usage(err,
                    "--estimate: no machine \"%s\" in %s; name one that is there (h100, h200, a100, l40s, 4090), or "

@@ -1,4 +1,4 @@
-/* SIGINT and SIGTERM: the first asks the run to end after its step, the second ends it at once. */
+/* SIGINT and SIGTERM: the first asks what runs to end soon, the second ends it at once. */
 #ifndef SEMOLLM_TRAIN_STOP_H
 #define SEMOLLM_TRAIN_STOP_H
 
@@ -13,6 +13,7 @@ typedef struct Stopper {
     pthread_t thread;
     sigset_t signals, before;
     bool running;
+    const char *saying; /* what it tells at the first; null: that training stops after its step */
 } Stopper;
 
 /* Blocks both signals for this thread and all that it starts, and waits for them in a thread of its own; so

