@@ -10,15 +10,17 @@ static const Utterance *utterance_of(const Questions *questions, const Question 
 
 /* --- what is asked --- */
 
-/* Beside the messages: whatever an answer is checked against, and which of several answers this is. */
-static char *draw_of(const Questions *questions, size_t index, Error *err) {
+/* Beside the messages: whatever an answer is checked against, and which of several answers this is. A question that is
+ * asked again with the same answer and reason as the last time is another one, too. */
+static char *draw_of(const Questions *questions, const Question *question, Error *err) {
+    size_t index = question->utterance;
     const Utterance *utterance = &questions->job->manifest->items[index];
     const Levels *levels = &questions->job->levels[index];
     uint64_t own = XXH64(utterance->id, strlen(utterance->id), 0), variants = (uint64_t)questions->options->variants;
-    return text_format(err, "%s\n%s\n%d %d %d of %d\n%llu %llu", utterance->emotion ? utterance->emotion : "",
+    return text_format(err, "%s\n%s\n%d %d %d of %d\n%llu %llu %d", utterance->emotion ? utterance->emotion : "",
                        utterance->gender ? utterance->gender : "", levels->level[CUE_PITCH], levels->level[CUE_SPEED],
                        levels->level[CUE_VOLUME], questions->job->level_count, (unsigned long long)questions->job->seed,
-                       (unsigned long long)(variants ? own % variants : own));
+                       (unsigned long long)(variants ? own % variants : own), question->asked);
 }
 
 bool question_asking(const Questions *questions, const Question *question, Asking *asking, Error *err) {
@@ -30,7 +32,7 @@ bool question_asking(const Questions *questions, const Question *question, Askin
                            .reason = question->asked ? question->why : NULL};
     if (!prompt_fill(&questions->prompt, &values, &asking->system, &asking->user, err)) return false;
     asking->question = (TeacherQuestion){.system = asking->system, .user = asking->user};
-    char *draw = draw_of(questions, question->utterance, err);
+    char *draw = draw_of(questions, question, err);
     bool done = draw && answer_key(questions->options->teacher, &asking->question, draw, &asking->key, err);
     asking->question.seed = (uint32_t)asking->key.low & INT32_MAX;
     free(draw);

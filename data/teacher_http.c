@@ -268,8 +268,9 @@ static bool make_url(HttpTeacher *http, Error *err) {
 static bool make_body(HttpTeacher *http, Error *err) {
     const HttpTeacherOptions *options = &http->options;
     const char *given = options->body ? options->body : "{}", *key;
-    json_t *more = json_read_text(given, strlen(given), "--body", err), *value;
-    if (!more) return false;
+    Error why = {0};
+    json_t *more = json_read_text(given, strlen(given), "--body", &why), *value;
+    if (!more) return fail_usage(err, "%s", why.text);
     http->body = json_pack("{s:s, s:f, s:I, s:i, s:b}", "model", options->model, "temperature", options->temperature,
                            "max_tokens", (json_int_t)options->answer_tokens, "seed", 0, "stream", 0);
     bool done = json_is_object(more) || fail_usage(err, "--body must be a JSON object, such as '{\"top_p\": 0.9}'");

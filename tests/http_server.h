@@ -81,6 +81,13 @@ static inline void server_sleep(const atomic_bool *stop, double seconds) {
     for (double slept = 0; slept < seconds && !atomic_load(stop); slept += 0.01) usleep(10000);
 }
 
+/* Sends nothing for so long, or until the peer has had enough. */
+static inline void server_stall(const ServerRequest *request, double seconds) {
+    struct pollfd one = {.fd = request->socket, .events = POLLRDHUP};
+    for (double slept = 0; slept < seconds && !atomic_load(request->stop); slept += 0.02)
+        if (poll(&one, 1, 20) > 0) return;
+}
+
 /* More bytes into the buffer; false: the peer or the server has ended. */
 static inline bool server_receive(Server *server, int socket, char *buffer, size_t *held) {
     while (!atomic_load(&server->stop)) {

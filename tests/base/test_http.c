@@ -75,7 +75,7 @@ static bool answer(void *context, const ServerRequest *request) {
     if (strcmp(path, "/garbage") == 0) return server_send(socket, "\x01\x02\xff\r\n\r\n", 7) && false;
     if (strcmp(path, "/stall") == 0) {
         server_send(socket, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 42);
-        server_sleep(request->stop, 20);
+        server_stall(request, 20);
     }
     return false; /* "/hang-up" */
 }
