@@ -1,5 +1,6 @@
 #include "base/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -287,6 +288,25 @@ bool http_worth_retrying(const HttpReply *reply) {
     if (reply->end != HTTP_WHOLE) return reply->end == HTTP_BROKEN;
     int status = reply->status;
     return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
+}
+
+static bool is_here(const char *host) {
+    struct in_addr address;
+    if (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0) return true;
+    return inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
+}
+
+bool http_keeps_secrets(const char *url) {
+    CURLU *parts = curl_url();
+    char *scheme = NULL, *host = NULL;
+    bool safe = parts && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+                (strcmp(scheme, "https") == 0 || is_here(host));
+    curl_free(scheme);
+    curl_free(host);
+    curl_url_cleanup(parts);
+    return safe;
 }
 
 char *http_url_shown(const char *url, Error *err) {

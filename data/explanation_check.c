@@ -14,11 +14,11 @@ const char *const FAULT_NAMES[FAULT_COUNT] = {[FAULT_NONE] = "kept",
                                               [FAULT_EMOTION] = "contradicts the emotion",
                                               [FAULT_GENDER] = "names a wrong gender",
                                               [FAULT_NUMBER] = "invents a number",
-                                              [FAULT_REFUSAL] = "refuses",
+                                              [FAULT_REFUSAL] = "refuses, or speaks of the task",
                                               [FAULT_CUT] = "cut off",
                                               [FAULT_LONG] = "too long",
                                               [FAULT_FORM] = "not plain text",
-                                              [FAULT_EMPTY] = "says nothing"};
+                                              [FAULT_EMPTY] = "leaves out emotion or cues"};
 
 typedef struct Check {
     Tokens tokens;
@@ -26,7 +26,7 @@ typedef struct Check {
     const Levels *levels;
     int level_count;
     EmotionFamily family;
-    bool told; /* the emotion or a cue is spoken of */
+    bool told_emotion, told_cue;
     Fault *fault;
 } Check;
 
@@ -37,6 +37,7 @@ __attribute__((format(printf, 3, 4))) static void set_fault(Check *check, FaultK
     check->fault->kind = kind;
     vsnprintf(check->fault->why, sizeof check->fault->why, format, args);
     va_end(args);
+    text_make_utf8(check->fault->why); /* words are shortened without regard for their characters */
 }
 
 /* --- looking around; a place outside the text is a full stop --- */
@@ -137,7 +138,7 @@ static bool fits(const Check *check, Cue cue, int direction, bool denial) {
 static void claim(Check *check, Cue cue, int direction, size_t at) {
     const char *said = token_at(check, at)->text, *word = measured_word(check, cue);
     bool denial = denied(check, at);
-    check->told = true;
+    check->told_cue = true;
     if (!word) {
         set_fault(check, FAULT_UNMEASURED, "it says \"%.40s\" of the %s, which could not be measured", said,
                   CUE_NAMES[cue]);
@@ -282,12 +283,13 @@ static void check_emotion(Check *check, size_t at) {
     const Token *token = token_at(check, at);
     const char *label = check->utterance->emotion;
     size_t cue_at;
-    bool of_level = token->word->role == WORD_LEVEL &&
-                    (cue_after(check, at, &cue_at) || cue_before(check, at, &cue_at)) &&
-                    token_at(check, cue_at)->word->cue != CUE_COUNT; /* a "neutral pitch", not a "neutral tone" */
-    if (!check->family.own || !token->word->emotions || of_level) return;
+    if (!check->family.own || !token->word->emotions) return;
     bool denial = denied(check, at), fitting = token->word->emotions & check->family.fitting;
-    check->told = check->told || (fitting && !denial);
+    check->told_emotion = check->told_emotion || (fitting && !denial);
+    /* A "neutral pitch" is not of the emotion, a "neutral tone" is. */
+    if (token->word->role == WORD_LEVEL && (cue_after(check, at, &cue_at) || cue_before(check, at, &cue_at)) &&
+        token_at(check, cue_at)->word->cue != CUE_COUNT)
+        return;
     if (!fitting && !denial)
         set_fault(check, FAULT_EMOTION, "it says \"%.40s\", but the emotion is %.60s", token->text, label);
     if (denial && token->word->emotions == check->family.own && !of_evidence(check, at))
@@ -298,7 +300,7 @@ static void check_emotion(Check *check, size_t at) {
 static void check_label(Check *check, size_t at) {
     const char *label = check->utterance->emotion;
     if (!label || check->family.own || strcasecmp(label, token_at(check, at)->text) != 0) return;
-    check->told = true;
+    check->told_emotion = true;
     if (denied(check, at))
         set_fault(check, FAULT_EMOTION, "it says \"not %.40s\", but the emotion is %.60s", label, label);
 }
@@ -333,17 +335,40 @@ static void check_token(Check *check, size_t at) {
 
 /* --- the text as a whole --- */
 
+/* Signs of a refusal, and of talk about the task instead of the voice. */
 static void check_refusal(Check *check, const char *text) {
-    static const char *const SIGNS[] = {
-        "as an ai",     "language model", "i cannot",      "i can't",        "i can’t",      "i'm sorry",
-        "i’m sorry",    "i am sorry",     "i apologi",     "i am unable",    "i'm unable",   "i’m unable",
-        "i don't have", "i do not have",  "i am not able", "please provide", "happy to help"};
-    for (size_t i = 0; i < sizeof SIGNS / sizeof *SIGNS; i++) {
-        const char *found = strcasestr(text, SIGNS[i]);
-        if (found && (found == text || !isalpha((unsigned char)found[-1])) &&
+    static const char *const SIGNS[] = {"as an ai",        "language model",   "i cannot",
+                                        "i can't",         "i'm sorry",        "i am sorry",
+                                        "i apologi",       "i am unable",      "i'm unable",
+                                        "i don't have",    "i do not have",    "i am not able",
+                                        "please provide",  "happy to help",    "an explanation",
+                                        "the explanation", "this explanation", "another explanation",
+                                        "this example",    "described here",   "you wrote",
+                                        "this sentence",   "the sentence",     "plain english",
+                                        "here is ",        "here's "};
+    char *plain = tokens_plain(text, NULL); /* typographic apostrophes as ASCII's */
+    for (size_t i = 0; plain && i < sizeof SIGNS / sizeof *SIGNS; i++) {
+        const char *found = strstr(plain, SIGNS[i]);
+        if (found && (found == plain || !isalpha((unsigned char)found[-1])) &&
             !(check->utterance->transcript && strcasestr(check->utterance->transcript, SIGNS[i])))
-            set_fault(check, FAULT_REFUSAL, "it is no explanation (\"%s\")", SIGNS[i]);
+            set_fault(check, FAULT_REFUSAL, "it speaks of something else than the voice (\"%s\")", SIGNS[i]);
     }
+    free(plain);
+}
+
+static bool is_list(const char *text) {
+    const char *first = strstr(text, " - ");
+    return first && strstr(first + 2, " - ");
+}
+
+/* An explanation names the emotion and at least one cue, of those that there are. */
+static void check_content(Check *check) {
+    bool measured = false;
+    for (int cue = 0; cue < CUE_COUNT; cue++) measured = measured || check->levels->level[cue] != LEVEL_NONE;
+    /* A label of a corpus's own may be said in words that are not known here. */
+    if (check->family.own && !check->told_emotion)
+        set_fault(check, FAULT_EMPTY, "it does not name the emotion, %.60s", check->utterance->emotion);
+    if (measured && !check->told_cue) set_fault(check, FAULT_EMPTY, "it names no level of pitch, speed or volume");
 }
 
 static void check_form(Check *check, const char *text) {
@@ -352,6 +377,7 @@ static void check_form(Check *check, const char *text) {
         set_fault(check, FAULT_LONG, "it has %d words, and %d are the most", check->tokens.words,
                   EXPLANATION_WORDS_MOST);
     if (strstr(text, "\xEF\xBF\xBD")) set_fault(check, FAULT_FORM, "it holds characters that cannot be read");
+    if (is_list(text)) set_fault(check, FAULT_FORM, "it is a list, and whole sentences were asked for");
     if (quote_holds_label(text))
         set_fault(check, FAULT_FORM,
                   "it holds a label such as \"Pitch:\" or \"saying\" with a quote, instead of "
@@ -368,7 +394,7 @@ bool explanation_check(const char *text, const Utterance *utterance, const Level
     check_refusal(&check, text);
     for (size_t i = 0; i < check.tokens.count; i++)
         if (!check.tokens.items[i].masked) check_token(&check, i);
-    if (!check.told) set_fault(&check, FAULT_EMPTY, "it speaks neither of the emotion nor of a measured cue");
+    check_content(&check);
     tokens_free(&check.tokens);
     return true;
 }
@@ -389,6 +415,18 @@ static void add_line(Text *line, const char *text) {
     }
 }
 
+/* After "Here is an explanation:" and the like. */
+static char *after_preamble(char *line) {
+    static const char *const STARTS[] = {"here is",   "here's",    "here\xE2\x80\x99s", "sure",
+                                         "certainly", "of course", "explanation:",      "the explanation"};
+    for (size_t i = 0; i < sizeof STARTS / sizeof *STARTS; i++) {
+        if (strncasecmp(line, STARTS[i], strlen(STARTS[i])) != 0) continue;
+        size_t length = strcspn(line, ":\"");
+        if (line[length] == ':' && length < 100) return line + length + 1 + strspn(line + length + 1, " ");
+    }
+    return line;
+}
+
 /* The text within quotes that stand around all of it. */
 static char *unquoted(char *line) {
     size_t length = strlen(line);
@@ -399,17 +437,14 @@ static char *unquoted(char *line) {
 }
 
 char *explanation_clean(const char *answer, Error *err) {
-    static const char LABEL[] = "explanation:";
     Text line = {0};
     text_add(&line, "", 0);
     add_line(&line, after_thoughts(answer));
     char *text = text_finish(&line, err);
     if (!text) return NULL;
-    char *from = text;
-    if (strncasecmp(from, LABEL, sizeof LABEL - 1) == 0) from += sizeof LABEL - 1;
-    from += strspn(from, " ");
-    for (size_t length = strlen(from); length && from[length - 1] == ' ';) from[--length] = '\0';
-    char *clean = text_copy(unquoted(from), err);
+    size_t length = strlen(text);
+    if (length && text[length - 1] == ' ') text[length - 1] = '\0';
+    char *clean = text_copy(unquoted(after_preamble(text)), err);
     free(text);
     return clean;
 }

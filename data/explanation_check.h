@@ -14,11 +14,11 @@ typedef enum FaultKind {
     FAULT_EMOTION,    /* another emotion than the label, or the label denied */
     FAULT_GENDER,     /* the wrong one, or one where it is not known */
     FAULT_NUMBER,
-    FAULT_REFUSAL, /* "I cannot", "as an AI" */
+    FAULT_REFUSAL, /* "I cannot"; and talk about the task, "this explanation" */
     FAULT_CUT,     /* at the limit of tokens */
     FAULT_LONG,
-    FAULT_FORM,  /* labels of an answer's other parts, characters that are none */
-    FAULT_EMPTY, /* nothing, or nothing of emotion or cues */
+    FAULT_FORM,  /* a list, labels of an answer's other parts, characters that are none */
+    FAULT_EMPTY, /* nothing, or not the emotion, or no cue */
     FAULT_COUNT
 } FaultKind;
 extern const char *const FAULT_NAMES[FAULT_COUNT]; /* "contradicts a level", ... */
@@ -35,7 +35,7 @@ bool explanation_check(const char *text, const Utterance *utterance, const Level
                        Fault *fault, Error *err);
 
 /* An answer as an explanation may stand: one line, without what models like to put around it (their thoughts in
- * <think>, quotes, "Explanation:", stars); free() it. */
+ * <think>, quotes, "Here is an explanation:", stars); free() it. */
 char *explanation_clean(const char *answer, Error *err);
 
 #endif

@@ -132,8 +132,7 @@ EmotionFamily emotion_family(const char *label) {
 
 /* --- a text as words --- */
 
-/* Typographic quotes, apostrophes and dashes as ASCII has them; lower case. */
-static char *plain_text(const char *text, Error *err) {
+char *tokens_plain(const char *text, Error *err) {
     static const struct {
         const char *from, *to;
     } MARKS[] = {{"\xE2\x80\x98", "'"},  {"\xE2\x80\x99", "'"},  {"\xE2\x80\x9C", "\""}, {"\xE2\x80\x9D", "\""},
@@ -240,7 +239,7 @@ static void mask_runs(Tokens *tokens, const Tokens *said) {
 }
 
 static bool read_plain(Tokens *tokens, const char *text, Error *err) {
-    *tokens = (Tokens){.text = plain_text(text, err)};
+    *tokens = (Tokens){.text = tokens_plain(text, err)};
     if (tokens->text && split(tokens, err)) return true;
     tokens_free(tokens);
     return false;

@@ -74,4 +74,7 @@ typedef struct Tokens {
 bool tokens_read(Tokens *tokens, const char *text, const char *transcript, Error *err);
 void tokens_free(Tokens *tokens);
 
+/* A text in lower case, with typographic quotes, apostrophes and dashes as ASCII has them; free() it. */
+char *tokens_plain(const char *text, Error *err);
+
 #endif

@@ -40,7 +40,7 @@ static char *request_body(const HttpTeacher *http, const TeacherQuestion *questi
            json_object_set(body, "messages", messages) == 0;
     /* A member that --body made null is left out; the seed is there to be replaced. */
     if (done && json_object_get(body, "seed")) json_object_set_new(body, "seed", json_integer(question->seed));
-    char *text = done ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = done ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(messages);
     json_decref(body);
     if (!text) fail(err, "a question could not be written as JSON: it is not valid UTF-8");
@@ -149,11 +149,17 @@ static void note_end(HttpTeacher *http, const HttpReply *reply, bool whole, TryE
     pthread_mutex_unlock(&http->lock);
 }
 
-static bool wait_for_quiet(HttpTeacher *http) {
+static double quiet_for(HttpTeacher *http) {
     pthread_mutex_lock(&http->lock);
-    double until = http->quiet_until;
+    double left = http->quiet_until - clock_seconds();
     pthread_mutex_unlock(&http->lock);
-    return retry_wait(until - clock_seconds(), http->options.stop);
+    return left;
+}
+
+static bool wait_for_quiet(HttpTeacher *http) {
+    bool going = !http->options.stop || !atomic_load(http->options.stop);
+    for (double left; going && (left = quiet_for(http)) > 0;) going = retry_wait(left, http->options.stop);
+    return going;
 }
 
 static TryEnd try_once(HttpTeacher *http, Http *handle, const TeacherQuestion *question, const char *body,
@@ -193,6 +199,7 @@ static bool ask(HttpTeacher *http, Http *handle, const TeacherQuestion *question
     if (end == TRY_FATAL) return fail(err, "%s", why.text);
     if (end == TRY_ANSWERED || end == TRY_STOPPED) return true;
     answer->why = text_format(err, "there was no answer: %s", why.text);
+    if (answer->why) text_make_utf8(answer->why);
     return answer->why != NULL;
 }
 
@@ -227,21 +234,12 @@ static bool check_options(const HttpTeacherOptions *options, Error *err) {
     return true;
 }
 
-/* Plain HTTP to this machine is safe; to another, all between may read a key. */
-static bool safe_for_keys(const char *url) {
-    if (strncasecmp(url, "https://", 8) == 0) return true;
-    static const char *const HERE[] = {"http://localhost", "http://127.", "http://[::1]"};
-    for (size_t i = 0; i < sizeof HERE / sizeof *HERE; i++)
-        if (strncasecmp(url, HERE[i], strlen(HERE[i])) == 0) return true;
-    return false;
-}
-
 static bool take_key(HttpTeacher *http, Error *err) {
     const char *name = http->options.key_env ? http->options.key_env : DEFAULT_KEY, *key = getenv(name);
     if (http->options.key_env && (!key || !*key))
         return fail_usage(err, "--key-env: the environment has no %s, or an empty one", name);
     if (!key || !*key) return true;
-    if (!http->options.key_env && !safe_for_keys(http->url)) {
+    if (!http->options.key_env && !http_keeps_secrets(http->url)) {
         fprintf(stderr, "the key in %s is not sent over plain HTTP; --key-env %s sends it all the same\n", name, name);
         return true;
     }
@@ -284,7 +282,7 @@ static bool make_body(HttpTeacher *http, Error *err) {
     }
     json_decref(more);
     /* All that changes answers and is not the model's name; sorted, so that the order of --body does not matter. */
-    char *text = done ? json_dumps(http->body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = done ? json_dumps(http->body, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) : NULL;
     http->settings = text;
     return done && (text || fail(err, "out of memory while writing requests"));
 }

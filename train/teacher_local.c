@@ -11,7 +11,7 @@ static const size_t SESSION_BYTES_MAX = (size_t)2 << 30; /* KV cache and prefill
 typedef struct LocalTeacher {
     Teacher teacher;
     LocalTeacherOptions options;
-    char *name, *settings;
+    char *llm, *name, *settings;
     Device *dev;
     Tokenizer *tokenizer;
     DecoderConfig config;
@@ -46,23 +46,38 @@ static int64_t local_tokens(void *self, const TeacherQuestion *question, Error *
     return done ? count : -1;
 }
 
-typedef struct Asked { /* the questions of a call, packed */
+typedef struct Asked { /* those questions of a call that fit the model, packed */
     Ids ids;
-    int32_t *cu, *sample, longest;
+    int32_t *cu, *sample, *index, longest; /* index: in the call */
     int count;
 } Asked;
 
-static bool pack(const LocalTeacher *local, const TeacherQuestion *questions, int count, Asked *asked, Error *err) {
+/* The question's ids at the end of the pack, or away again, with the reason in `answer`, where they are too many. */
+static bool pack_one(const LocalTeacher *local, const TeacherQuestion *question, Asked *asked, TeacherAnswer *answer,
+                     int index, Error *err) {
+    int32_t before = (int32_t)asked->ids.count, most = local->config.max_positions;
+    if (!question_ids(local, question, &asked->ids, err)) return false;
+    int32_t length = (int32_t)asked->ids.count - before;
+    if (length + local->options.answer_tokens > most) {
+        asked->ids.count = (size_t)before;
+        answer->why = text_format(err, "%d tokens of prompt and %" PRId64 " of answer go past the LLM's %d positions",
+                                  length, local->options.answer_tokens, most);
+        return answer->why != NULL;
+    }
+    asked->index[asked->count] = index;
+    asked->sample[asked->count++] = (int32_t)(question->seed & INT32_MAX);
+    asked->cu[asked->count] = before + length;
+    if (length > asked->longest) asked->longest = length;
+    return true;
+}
+
+static bool pack(const LocalTeacher *local, const TeacherQuestion *questions, int count, Asked *asked,
+                 TeacherAnswer *answers, Error *err) {
     asked->cu = memory_new((size_t)count + 1, sizeof *asked->cu, err);
     asked->sample = memory_new((size_t)count, sizeof *asked->sample, err);
-    asked->count = count;
-    bool done = asked->cu && asked->sample;
-    for (int i = 0; i < count && done; i++) {
-        done = question_ids(local, &questions[i], &asked->ids, err);
-        asked->cu[i + 1] = (int32_t)asked->ids.count;
-        asked->sample[i] = (int32_t)(questions[i].seed & INT32_MAX);
-        if (asked->cu[i + 1] - asked->cu[i] > asked->longest) asked->longest = asked->cu[i + 1] - asked->cu[i];
-    }
+    asked->index = memory_new((size_t)count, sizeof *asked->index, err);
+    bool done = asked->cu && asked->sample && asked->index;
+    for (int i = 0; i < count && done; i++) done = pack_one(local, &questions[i], asked, &answers[i], i, err);
     return done;
 }
 
@@ -70,6 +85,7 @@ static void asked_free(Asked *asked) {
     ids_free(&asked->ids);
     free(asked->cu);
     free(asked->sample);
+    free(asked->index);
 }
 
 /* --- generation --- */
@@ -84,9 +100,6 @@ static bool cover_session(LocalTeacher *local, int32_t longest, Error *err) {
     int64_t capacity = longest + local->options.answer_tokens, most = local->config.max_positions;
     int slots = (int)local->options.together;
     if (local->session && session_capacity(local->session) >= capacity) return true;
-    if (capacity > most)
-        return fail(err, "a prompt of %d tokens and an answer of %" PRId64 " go past the LLM's %" PRId64 " positions",
-                    longest, local->options.answer_tokens, most);
     capacity = capacity + capacity / 4 < most ? capacity + capacity / 4 : most; /* reasons make prompts longer */
     while (slots > 1 && session_bytes(local->decoder, slots, capacity, capacity) > SESSION_BYTES_MAX) slots /= 2;
     session_close(local->session);
@@ -109,6 +122,13 @@ static bool generate_answers(LocalTeacher *local, const Asked *asked, Generated 
     return done;
 }
 
+static bool take_answer(const LocalTeacher *local, const Generated *made, int32_t tokens_in, TeacherAnswer *answer,
+                        Error *err) {
+    char *text = tokenizer_decode(local->tokenizer, made->ids, (size_t)made->count, true, err);
+    *answer = (TeacherAnswer){.text = text, .cut = !made->stopped, .tokens_in = tokens_in, .tokens_out = made->count};
+    return text != NULL;
+}
+
 static bool local_answer(void *self, int caller, const TeacherQuestion *questions, int count, TeacherAnswer *answers,
                          Error *err) {
     (void)caller; /* there is but one */
@@ -116,15 +136,13 @@ static bool local_answer(void *self, int caller, const TeacherQuestion *question
     Asked asked = {0};
     Generated *made = memory_new((size_t)count, sizeof *made, err);
     for (int i = 0; i < count; i++) answers[i] = (TeacherAnswer){0};
-    bool done = made && pack(local, questions, count, &asked, err) && load(local, err) &&
-                cover_session(local, asked.longest, err) && generate_answers(local, &asked, made, err);
-    for (int i = 0; i < count && done; i++) {
-        answers[i] = (TeacherAnswer){
-            .cut = !made[i].stopped, .tokens_in = asked.cu[i + 1] - asked.cu[i], .tokens_out = made[i].count};
-        answers[i].text = tokenizer_decode(local->tokenizer, made[i].ids, (size_t)made[i].count, true, err);
-        done = answers[i].text != NULL;
-    }
-    generated_free(made, count);
+    bool done = made && pack(local, questions, count, &asked, answers, err);
+    if (done && asked.count)
+        done =
+            load(local, err) && cover_session(local, asked.longest, err) && generate_answers(local, &asked, made, err);
+    for (int i = 0; i < asked.count && done; i++)
+        done = take_answer(local, &made[i], asked.cu[i + 1] - asked.cu[i], &answers[asked.index[i]], err);
+    generated_free(made, asked.count);
     free(made);
     asked_free(&asked);
     return done;
@@ -132,19 +150,11 @@ static bool local_answer(void *self, int caller, const TeacherQuestion *question
 
 /* --- opening --- */
 
-/* End-of-text tokens of the folder, and the template's end of turn. */
 static bool find_stops(LocalTeacher *local, Error *err) {
-    const DecoderConfig *config = &local->config;
-    Ids turn = {0};
-    int count = config->stop_count;
-    local->stop = memory_new((size_t)count + 1, sizeof *local->stop, err);
-    if (!local->stop || !chat_answer(local->options.chat, local->tokenizer, "", &turn, err)) return false;
-    memcpy(local->stop, config->stop, (size_t)count * sizeof *local->stop);
-    if (turn.count) local->stop[count++] = turn.items[turn.count - 1];
-    ids_free(&turn);
+    local->stop = chat_stops(local->options.chat, local->tokenizer, local->config.stop, local->config.stop_count,
+                             &local->generate.stop_count, err);
     local->generate.stop = local->stop;
-    local->generate.stop_count = count;
-    return true;
+    return local->stop != NULL;
 }
 
 /* What tells a model from others of the same name: its config, and the names and sizes of its weights. */
@@ -230,7 +240,8 @@ Teacher *local_teacher_open(const LocalTeacherOptions *options, Error *err) {
     LocalTeacher *local = memory_new(1, sizeof *local, err);
     if (!local) return NULL;
     local->options = *options;
-    if (!open_folder(local, err)) {
+    local->options.llm = local->llm = text_copy(options->llm, err);
+    if (!local->llm || !open_folder(local, err)) {
         local_teacher_close(&local->teacher);
         return NULL;
     }
@@ -253,6 +264,7 @@ void local_teacher_close(Teacher *teacher) {
     tokenizer_close(local->tokenizer);
     device_close(local->dev);
     free(local->stop);
+    free(local->llm);
     free(local->name);
     free(local->settings);
     free(local);

@@ -7,7 +7,7 @@
 
 typedef struct LocalTeacherOptions {
     const char *llm;  /* the folder */
-    const char *chat; /* a template's name or format; null: guessed from the folder */
+    const char *chat; /* a template's name or format, which outlives the teacher; null: guessed from the folder */
     DeviceChoice device;
     int64_t together; /* questions that are answered side by side */
     int64_t answer_tokens;

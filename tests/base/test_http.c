@@ -279,6 +279,18 @@ static void refused_connection_and_secrets(void **state) {
         assert_int_equal(reply.end, HTTP_REFUSED);
         http_reply_free(&reply);
     }
+    static const char *const SAFE[] = {"https://a.example/v1", "http://localhost:8000/v1", "http://127.0.0.1",
+                                       "http://127.3.2.1:1/",  "http://[::1]:80/x",        "HTTPS://a"};
+    static const char *const OPEN[] = {"http://a.example/v1",
+                                       "http://localhost.a.example",
+                                       "http://127.a.example/",
+                                       "http://127.0.0.1@a.example/",
+                                       "http://10.0.0.1/",
+                                       "ftp://a",
+                                       "",
+                                       "http://"};
+    for (size_t i = 0; i < sizeof SAFE / sizeof *SAFE; i++) assert_true(http_keeps_secrets(SAFE[i]));
+    for (size_t i = 0; i < sizeof OPEN / sizeof *OPEN; i++) assert_false(http_keeps_secrets(OPEN[i]));
     char *shown = http_url_shown("https://a:b@host.example/v1/x?key=1#f", NULL);
     assert_string_equal(shown, "https://host.example/v1/x");
     free(shown);

@@ -53,11 +53,11 @@ static void raised_cues(void **state) {
         {FAULT_NONE, "Her voice is higher than normal, and she speaks faster and louder than usual, a sign of rage."},
         {FAULT_NONE, "Her voice is not low or quiet; the anger is plain."},
         {FAULT_NONE, "Her pitch is above average, which fits anger."},
-        {FAULT_NONE, "She isn't calm: her voice is loud."},
+        {FAULT_NONE, "She isn't calm but angry: her voice is loud."},
         {FAULT_NONE, "She speaks loudly rather than softly, and sounds angry."},
-        {FAULT_NONE, "Instead of a calm tone, she uses a loud voice."},
+        {FAULT_NONE, "Instead of a calm tone, she uses a loud, furious voice."},
         {FAULT_NONE, "There is no sign of sadness, happiness or fear; the loudness is high and she sounds angry."},
-        {FAULT_NONE, "She sounds neither happy nor sad but angry."},
+        {FAULT_NONE, "She sounds neither happy nor sad but angry and loud."},
         {FAULT_NONE, "Her anger is not only loud but also fast."},
         {FAULT_NONE, "Pitch, speed and volume are all high, so she is angry."},
         {FAULT_NONE, "Without a doubt she is angry; the volume is high."},
@@ -111,6 +111,12 @@ static void raised_cues(void **state) {
         {FAULT_EMPTY, "The speaker is a person who says something."},
         {FAULT_FORM, "Emotion: angry. Pitch: high."},
         {FAULT_FORM, "She is angry \xEF\xBF\xBD loud."},
+        {FAULT_FORM, "What shows is: - anger - a loud volume"},
+        {FAULT_EMPTY, "The emotion is anger."},
+        {FAULT_EMPTY, "Her volume is loud and her pitch is high."},
+        {FAULT_REFUSAL, "In this example she is angry and loud."},
+        {FAULT_REFUSAL, "Here’s a try: she is angry and loud."},
+        {FAULT_REFUSAL, "The explanation is that she is angry and loud."},
     };
     JUDGE(SPEAKER, CASES);
 }
@@ -125,7 +131,7 @@ static void lowered_cues(void **state) {
         {FAULT_NONE, "In a low voice, hardly loud, he sounds dejected."},
         {FAULT_NONE, "His volume is lower than usual and his pace slower than average: he is sad."},
         {FAULT_NONE, "He doesn't raise his voice or speak quickly, and so he sounds unhappy."},
-        {FAULT_NONE, "The sadness shows in less volume than normal."},
+        {FAULT_NONE, "The sadness shows in less volume than normal and a slow pace."},
         {FAULT_NONE, "His speech lacks the loud volume and fast pace of anger, and sounds sad."},
         {FAULT_NONE, "He is not shouting. He is sad."},
         {FAULT_NONE, "His soft-spoken, low-pitched manner is melancholic."},
@@ -163,7 +169,7 @@ static void ordinary_cues(void **state) {
         {FAULT_NONE, "Neither a high nor a low pitch, and nothing loud or quiet: a neutral state."},
         {FAULT_NONE, "They speak at a regular pace, not too fast or slow, in a calm and neutral tone."},
         {FAULT_NONE, "The neutral pitch and normal volume are typical of a neutral state."},
-        {FAULT_NONE, "The voice shows no anger, sadness, or joy; the volume is neither loud nor quiet."},
+        {FAULT_NONE, "The neutral voice shows no anger, sadness, or joy; the volume is neither loud nor quiet."},
         {FAULT_NONE, "Nothing is raised: the pitch is neither high nor low, so they sound neutral."},
         {FAULT_NONE, "The moderately paced speech is neutral."},
         {FAULT_NONE, "The speaker's pitch isn't high and isn't low, and so sounds neutral."},
@@ -190,7 +196,7 @@ static void unmeasured_and_unknown(void **state) {
         {FAULT_UNMEASURED, "Her shrill voice is afraid."},
     };
     static const Case OWN_LABEL[] = {
-        {FAULT_NONE, "He sounds confused, as if happy and sad at once."},
+        {FAULT_NONE, "He sounds confused, as if happy and sad at once, at a normal pace."},
         {FAULT_NONE, "His pitch is normal."},
         {FAULT_EMOTION, "He is not confused; his pitch is normal."},
         {FAULT_LEVEL, "He sounds confused and loud."},
@@ -212,8 +218,8 @@ static void transcripts(void **state) {
                                     MID,     HIGH,     HIGH};
     static const Case CASES[] = {
         {FAULT_NONE, "She says \"I hate slow 2nd trains\" happily and loudly."},
-        {FAULT_NONE, "Saying I hate slow 2nd trains, he said, she sounds happy."},
-        {FAULT_NONE, "With “slow,” she sounds happy."},
+        {FAULT_NONE, "Saying I hate slow 2nd trains, he said, she sounds happy and loud."},
+        {FAULT_NONE, "With “slow,” she sounds happy and loud."},
         {FAULT_NONE, "She says 'I can't wait!' with joy and at a fast pace."},
         {FAULT_LEVEL, "She says \"slow\" slowly and happily."},
         {FAULT_GENDER, "She says \"I hate slow 2nd trains\" and he sounds happy."},
@@ -299,6 +305,10 @@ static void cleaning(void **state) {
         {"\"She\" is \"sad\"", "\"She\" is \"sad\""},
         {"**Explanation:** She is `sad`.", "She is sad."},
         {"Explanation: \"She is sad.\"", "She is sad."},
+        {"Here is an explanation:\n\n\"She is sad.\"", "She is sad."},
+        {"Sure! Here’s one: She is sad.", "She is sad."},
+        {"Surely she is sad.", "Surely she is sad."},
+        {"Here is what \"a: b\" says.", "Here is what \"a: b\" says."},
         {"", ""},
         {"\"", "\""},
         {" \x01\x7f\n", ""},
@@ -311,6 +321,21 @@ static void cleaning(void **state) {
 }
 
 /* Words of the tables, marks and odd bytes in any order: no crash, and reasons that end. */
+static void reasons_are_utf8(void **state) {
+    (void)state;
+    char label[] = "\xE6\x84\xA4\xE6\x80\x92", text[400] = "";
+    for (int i = 0; i < 30; i++) strcat(text, label); /* one word, cut within a character where it is shown */
+    strcat(text, "7");
+    Speaker speaker = {text, "male", NULL, LOW, LOW, LOW};
+    const char *texts[] = {text, "She is low.", "He is not low.", "He is high."};
+    for (int i = 0; i < 4; i++) {
+        Fault fault = check_with(&speaker, 3, texts[i]);
+        json_t *json = json_string(fault.why);
+        if (!json) fail_msg("%s", fault.why);
+        json_decref(json);
+    }
+}
+
 static void any_text(void **state) {
     (void)state;
     static const char *const PIECES[] = {
@@ -350,7 +375,8 @@ int main(void) {
         cmocka_unit_test(ordinary_cues),  cmocka_unit_test(unmeasured_and_unknown),
         cmocka_unit_test(transcripts),    cmocka_unit_test(five_levels),
         cmocka_unit_test(template_texts), cmocka_unit_test(wrong_levels_are_caught),
-        cmocka_unit_test(cleaning),       cmocka_unit_test(any_text),
+        cmocka_unit_test(cleaning),       cmocka_unit_test(reasons_are_utf8),
+        cmocka_unit_test(any_text),
     };
     return cmocka_run_group_tests_name("explanation check", tests, NULL, test_cleanup);
 }

@@ -42,7 +42,7 @@ static bool fake_answer(void *self, int caller, const TeacherQuestion *questions
     Fake *fake = self;
     (void)caller, (void)err;
     for (int i = 0; i < count; i++) {
-        char emotion[60], pitch[60];
+        char emotion[60], speed[60];
         int wrote = 0;
         for (const char *at = questions[i].user; (at = strstr(at, "You wrote")); at++) wrote++;
         pthread_mutex_lock(&fake->lock);
@@ -57,9 +57,9 @@ static bool fake_answer(void *self, int caller, const TeacherQuestion *questions
         else if (wrote < fake->lies)
             answers[i].text = text_copy(wrote ? "It has 7 tones." : "The speaker is at 220 Hz.", NULL);
         else
-            answers[i].text = text_format(NULL, "The speaker sounds %s, with a %s pitch.",
+            answers[i].text = text_format(NULL, "The speaker sounds %s, at a %s speed.",
                                           line_of(questions[i].user, "Emotion: ", emotion),
-                                          line_of(questions[i].user, "Pitch: ", pitch));
+                                          line_of(questions[i].user, "Speed: ", speed));
     }
     return true;
 }

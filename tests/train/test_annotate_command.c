@@ -58,7 +58,9 @@ typedef struct Endpoint {
     const char *headers, *body;
     size_t body_bytes;
     double latency_s;
-    bool honest;
+    bool honest, busy; /* busy: asks for a second of peace at the first request */
+    double busy_since; /* when it did */
+    int while_busy;    /* requests in that second */
 } Endpoint;
 
 static Endpoint endpoint;
@@ -152,6 +154,10 @@ static bool send_roughly(const ServerRequest *request, const char *user, uint64_
 static bool answer_request(const ServerRequest *request, const char *user, int number) {
     /* A question that is asked again in the same words has another seed. */
     uint64_t prompt = XXH64(request->body, request->body_bytes, 1);
+    if (endpoint.busy && number == 0) {
+        endpoint.busy_since = clock_seconds();
+        return server_reply(request->socket, 429, "Retry-After: 1\r\n", "", 0);
+    }
     if (endpoint.manner == ROUGH) return send_roughly(request, user, prompt, number);
     server_sleep(request->stop, endpoint.latency_s);
     if (endpoint.manner == BODY || endpoint.status == 200) {
@@ -173,6 +179,8 @@ static bool answer(void *context, const ServerRequest *request) {
     if (++endpoint.now > endpoint.peak) endpoint.peak = endpoint.now;
     endpoint.without_key += !key || strncmp(key, "Bearer ", 7) != 0 || strncmp(key + 7, KEY, sizeof KEY - 1) != 0;
     endpoint.leaks += strstr(request->body, "secret") != NULL;
+    double since = clock_seconds() - endpoint.busy_since;
+    endpoint.while_busy += endpoint.busy && number && since > 0.3 && since < 0.95;
     pthread_mutex_unlock(&endpoint.lock);
     bool going = user && strcmp(request->path, "/v1/chat/completions") == 0 && answer_request(request, user, number);
     pthread_mutex_lock(&endpoint.lock);
@@ -204,7 +212,8 @@ static void endpoint_reset(Manner manner) {
     endpoint.status = 200;
     endpoint.headers = endpoint.body = NULL;
     endpoint.latency_s = 0;
-    endpoint.honest = false;
+    endpoint.honest = endpoint.busy = false;
+    endpoint.while_busy = 0;
     pthread_mutex_unlock(&endpoint.lock);
 }
 
@@ -358,7 +367,7 @@ static void five_thousand(void **state) {
                                          "contradicts the emotion: ",
                                          "names a wrong gender: ",
                                          "invents a number: ",
-                                         "refuses: ",
+                                         "refuses, or speaks of the task: ",
                                          " of status 500",
                                          " unreadable"};
     for (size_t i = 0; i < sizeof CENSUS / sizeof *CENSUS; i++)
@@ -443,6 +452,24 @@ static void statuses(void **state) {
         unlink(call.out);
         call_end(&call);
     }
+}
+
+/* One caller is asked for a pause, and all of them keep it. */
+static void pause_is_kept(void **state) {
+    (void)state;
+    static const char *const MORE[] = {"--in-flight", "3", NULL};
+    Error err;
+    endpoint_reset(BODY);
+    endpoint.busy = endpoint.honest = true;
+    endpoint.latency_s = 0.05;
+    write_manifest("few.jsonl", 60);
+    Call call = call_begin("few.jsonl", "busy-a.jsonl", MORE);
+    double began = clock_seconds();
+    assert_ok(call_run(&call, &err), &err);
+    assert_int_equal(endpoint.while_busy, 0);
+    assert_int_equal(endpoint.requests, 61);
+    assert_true(clock_seconds() - began >= 1);
+    call_end(&call);
 }
 
 static void ceiling(void **state) {
@@ -642,9 +669,9 @@ int main(int argc, char **argv) {
         return done ? EXIT_DONE : err.exit_code;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(five_thousand), cmocka_unit_test(interrupted),     cmocka_unit_test(statuses),
-        cmocka_unit_test(ceiling),       cmocka_unit_test(hostile_answers), cmocka_unit_test(what_is_sent),
-        cmocka_unit_test(wrong_usage),
+        cmocka_unit_test(five_thousand), cmocka_unit_test(interrupted), cmocka_unit_test(statuses),
+        cmocka_unit_test(pause_is_kept), cmocka_unit_test(ceiling),     cmocka_unit_test(hostile_answers),
+        cmocka_unit_test(what_is_sent),  cmocka_unit_test(wrong_usage),
     };
     return cmocka_run_group_tests_name("annotate command", tests, begin, end);
 }
