@@ -20,6 +20,8 @@ const char *const FAULT_NAMES[FAULT_COUNT] = {[FAULT_NONE] = "kept",
                                               [FAULT_FORM] = "not plain text",
                                               [FAULT_EMPTY] = "leaves out emotion or cues"};
 
+static const char BULLET[] = "\xE2\x80\xA2"; /* what begins a list's lines, in a cleaned text */
+
 typedef struct Check {
     Tokens tokens;
     const Utterance *utterance;
@@ -356,11 +358,6 @@ static void check_refusal(Check *check, const char *text) {
     free(plain);
 }
 
-static bool is_list(const char *text) {
-    const char *first = strstr(text, " - ");
-    return first && strstr(first + 2, " - ");
-}
-
 /* An explanation names the emotion and at least one cue, of those that there are. */
 static void check_content(Check *check) {
     bool measured = false;
@@ -377,7 +374,7 @@ static void check_form(Check *check, const char *text) {
         set_fault(check, FAULT_LONG, "it has %d words, and %d are the most", check->tokens.words,
                   EXPLANATION_WORDS_MOST);
     if (strstr(text, "\xEF\xBF\xBD")) set_fault(check, FAULT_FORM, "it holds characters that cannot be read");
-    if (is_list(text)) set_fault(check, FAULT_FORM, "it is a list, and whole sentences were asked for");
+    if (strstr(text, BULLET)) set_fault(check, FAULT_FORM, "it is a list, and whole sentences were asked for");
     if (quote_holds_label(text))
         set_fault(check, FAULT_FORM,
                   "it holds a label such as \"Pitch:\" or \"saying\" with a quote, instead of "
@@ -406,12 +403,20 @@ static const char *after_thoughts(const char *answer) {
     return end ? end + strlen("</think>") : answer;
 }
 
+static bool begins_list_line(const char *text, const char *start) {
+    return (*text == '-' || *text == '*') && text[1] == ' ' && (text == start || text[-1] == '\n');
+}
+
 static void add_line(Text *line, const char *text) {
-    for (; *text; text++) {
+    for (const char *start = text; *text; text++) {
         bool space = (unsigned char)*text <= ' ' || *text == '\x7f';
-        if (*text == '*' || *text == '#' || *text == '`') continue;
-        if (space && (line->length == 0 || line->data[line->length - 1] == ' ')) continue;
-        text_add(line, space ? " " : text, 1);
+        if (begins_list_line(text, start)) {
+            text_add_string(line, BULLET);
+        } else if (space) {
+            if (line->length && line->data[line->length - 1] != ' ') text_add(line, " ", 1);
+        } else if (*text != '*' && *text != '#' && *text != '`') {
+            text_add(line, text, 1);
+        }
     }
 }
 
