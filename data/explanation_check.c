@@ -118,6 +118,13 @@ static bool compared(const Check *check, size_t at) {
     return false;
 }
 
+/* "Fear is often loud" is not said of this voice. */
+static bool of_others(const Check *check, size_t at) {
+    for (size_t i = at; i-- > 0 && !clause_ends(check, i);)
+        if (is(check, i, "often usually typically commonly")) return true;
+    return false;
+}
+
 /* "Not typical of anger", "would not suggest anger": the cues are denied, not the label. */
 static bool of_evidence(const Check *check, size_t at) {
     for (size_t i = at; i-- > 0 && !clause_ends(check, i) && role_at(check, i) != WORD_NEGATION;)
@@ -220,7 +227,8 @@ static bool cue_before(const Check *check, size_t at, size_t *cue_at) {
             *cue_at = i;
             return stated || i + 1 == at;
         }
-        if (token->word->role == WORD_VERB || strstr(token->text, "n't") || token->mark == ':' || token->mark == '(') {
+        if (token->word->role == WORD_VERB || is(check, i, "all both") || strstr(token->text, "n't") ||
+            token->mark == ':' || token->mark == '(') {
             stated = true;
         } else if (token->mark == ',') {
             if (!linked && role_at(check, i + 1) != WORD_VERB && !level_word_at(check, i - 1)) return false;
@@ -231,6 +239,17 @@ static bool cue_before(const Check *check, size_t at, size_t *cue_at) {
             return false;
         }
     }
+    return false;
+}
+
+/* "volume stays at a high level": the last cue that was spoken of in the clause. */
+static bool cue_of_noun(const Check *check, size_t at, size_t *cue_at) {
+    if (!is(check, at + 1, "level levels")) return false;
+    for (size_t i = at; i-- > 0 && !clause_ends(check, i) && !level_word_at(check, i);)
+        if (role_at(check, i) == WORD_CUE) {
+            *cue_at = i;
+            return true;
+        }
     return false;
 }
 
@@ -252,11 +271,11 @@ static bool cue_further(const Check *check, size_t at, size_t *cue_at) {
 
 static void check_level(Check *check, size_t at) {
     size_t cue_at;
-    if (compared(check, at) || is(check, at + 1, "of for")) return; /* "typical of anger" */
+    if (compared(check, at) || of_others(check, at) || is(check, at + 1, "of for")) return; /* "typical of anger" */
     if (cue_after(check, at, &cue_at)) {
         claim_of(check, cue_at, at);
         claim_following(check, cue_at, at);
-    } else if (cue_before(check, at, &cue_at)) {
+    } else if (cue_before(check, at, &cue_at) || cue_of_noun(check, at, &cue_at)) {
         claim_of(check, cue_at, at);
         claim_preceding(check, cue_at, at);
     } else if (cue_further(check, at, &cue_at)) {
@@ -268,7 +287,8 @@ static void check_level(Check *check, size_t at) {
 static void check_cue_level(Check *check, size_t at) {
     const Word *word = token_at(check, at)->word, *next = token_at(check, at + 1)->word;
     bool of_another = next->role == WORD_CUE && next->cue != CUE_COUNT && next->cue != word->cue;
-    if (!of_another && !compared(check, at)) claim(check, (Cue)word->cue, word->direction, at);
+    bool said = !compared(check, at) && !of_others(check, at) && !is(check, at - 2, "above"); /* "above a whisper" */
+    if (said && !of_another) claim(check, (Cue)word->cue, word->direction, at);
 }
 
 /* "raised her voice", "raises his volume" */

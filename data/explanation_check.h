@@ -29,8 +29,9 @@ typedef struct Fault {
 } Fault;
 
 /* The first fault of a cleaned text. What the transcript says in quotes, or in three and more words, counts for
- * nothing. A level that is denied ("not loud") may be any other; what is said of other levels in general ("a loud
- * voice would be angrier") counts as said. False only for lack of memory. */
+ * nothing. A level that is denied ("not loud") may be any other; what is said of other voices counts for nothing where
+ * it says so ("fear is often loud"), and as said of this one where it does not ("a loud voice would be angrier"). False
+ * only for lack of memory. */
 bool explanation_check(const char *text, const Utterance *utterance, const Levels *levels, int level_count,
                        Fault *fault, Error *err);
 

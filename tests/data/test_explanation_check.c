@@ -186,6 +186,80 @@ static void ordinary_cues(void **state) {
     JUDGE(SPEAKER, CASES);
 }
 
+/* As large models write, of voices with mixed cues. */
+static void long_sentences(void **state) {
+    (void)state;
+    static const Speaker TENSE = {"fearful", "female", NULL, HIGH, HIGH, LOW},
+                         COLD = {"angry", "male", NULL, LOW, LOW, MID},
+                         BRIGHT = {"happy", "female", NULL, HIGH, MID, HIGH},
+                         FLAT = {"disgust", "male", NULL, MID, LOW, HIGH},
+                         TAKEN = {"surprised", NULL, NULL, HIGH, MID, MID};
+    static const Case AFRAID[] = {
+        {FAULT_NONE,
+         "The woman's fear comes through in the combination of a high pitch and hurried delivery, while the "
+         "quietness of her voice, kept low in volume, suggests she is trying not to be overheard."},
+        {FAULT_NONE,
+         "Her voice rises to a high pitch and her words tumble out quickly, yet she keeps her volume quiet, as "
+         "though afraid of drawing attention to herself."},
+        {FAULT_NONE,
+         "Although fear is often voiced loudly, she stays quiet; the high pitch and the rapid pace betray it."},
+        {FAULT_NONE, "She sounds frightened: the words come fast, the pitch is high rather than normal, and the volume "
+                     "never rises above a whisper."},
+        {FAULT_NONE,
+         "Speaking quietly but at a fast pace and with an elevated pitch, the speaker conveys fear more than "
+         "anything else."},
+        {FAULT_LEVEL, "Her fear makes her speak in a loud, high-pitched voice at a fast speed."},
+        {FAULT_LEVEL, "The slow, quiet delivery and the high pitch suggest that she is scared."},
+        {FAULT_LEVEL, "A loud voice would be more fearful; hers is quiet and fast."},
+        {FAULT_EMOTION, "Her fast, quiet and high-pitched speech could be taken for fear or for excitement."},
+    };
+    static const Case ANGRY_COLDLY[] = {
+        {FAULT_NONE, "His anger is a controlled one: he speaks slowly, at a low pitch and with a normal volume, as if "
+                     "weighing every word."},
+        {FAULT_NONE, "Instead of shouting, the man lets his anger show through a slow pace and a deep, low voice at a "
+                     "moderate volume."},
+        {FAULT_NONE,
+         "Anger does not have to be loud. His volume is normal, his pitch low and his pace slow, which makes "
+         "the hostility sound cold."},
+        {FAULT_NONE,
+         "The low-pitched voice and slow, deliberate speech give the anger a menacing quality, even though the "
+         "volume stays at an ordinary level."},
+        {FAULT_LEVEL, "His anger is audible in the raised pitch and slow pace."},
+        {FAULT_LEVEL, "His anger shows in a low pitch, slow speech and a high volume."},
+        {FAULT_EMOTION, "His slow, low voice sounds more sad than angry."},
+    };
+    static const Case HAPPY_BRIGHTLY[] = {
+        {FAULT_NONE,
+         "Happiness brightens the woman's voice: it is high in pitch and loud, while the pace remains normal."},
+        {FAULT_NONE, "Her joy is evident from how loud and high-pitched she sounds, even at a normal speaking speed."},
+        {FAULT_NONE, "With her pitch and volume both high and her speed normal, she sounds cheerful."},
+        {FAULT_LEVEL, "With her pitch, volume and speed all high, she sounds cheerful."},
+        {FAULT_LEVEL, "Her joy is evident from her loud voice and the quick tempo."},
+        {FAULT_GENDER, "Happiness brightens his voice, which is high in pitch and loud."},
+    };
+    static const Case DISGUSTED_FLATLY[] = {
+        {FAULT_NONE,
+         "The man draws out his words at a slow speed and a loud volume, with a normal pitch, as one does when "
+         "something disgusts him; his disgust is unmistakable."},
+        {FAULT_NONE, "A slow pace combined with loudness, at an average pitch, conveys his revulsion."},
+        {FAULT_LEVEL, "A slow pace combined with a soft voice conveys his revulsion."},
+        {FAULT_EMOTION, "A slow pace and a loud voice convey his disgust and contemptuous joy."},
+    };
+    static const Case SURPRISED_SOMEHOW[] = {
+        {FAULT_NONE,
+         "The speaker sounds surprised: their pitch jumps to a high level, while speed and volume remain normal."},
+        {FAULT_NONE, "A high pitch, with both speed and volume at normal levels, suggests surprise."},
+        {FAULT_NONE, "Surprise shows in the high pitch; neither the speed nor the volume is out of the ordinary."},
+        {FAULT_LEVEL, "A high pitch, with both speed and volume at high levels, suggests surprise."},
+        {FAULT_GENDER, "The speaker sounds surprised: her pitch is high."},
+    };
+    JUDGE(TENSE, AFRAID);
+    JUDGE(COLD, ANGRY_COLDLY);
+    JUDGE(BRIGHT, HAPPY_BRIGHTLY);
+    JUDGE(FLAT, DISGUSTED_FLATLY);
+    JUDGE(TAKEN, SURPRISED_SOMEHOW);
+}
+
 static void unmeasured_and_unknown(void **state) {
     (void)state;
     static const Speaker WHISPER = {"fearful", "female", NULL, NONE, HIGH, LOW},
@@ -373,11 +447,17 @@ static void any_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(raised_cues),    cmocka_unit_test(lowered_cues),
-        cmocka_unit_test(ordinary_cues),  cmocka_unit_test(unmeasured_and_unknown),
-        cmocka_unit_test(transcripts),    cmocka_unit_test(five_levels),
-        cmocka_unit_test(template_texts), cmocka_unit_test(wrong_levels_are_caught),
-        cmocka_unit_test(cleaning),       cmocka_unit_test(reasons_are_utf8),
+        cmocka_unit_test(raised_cues),
+        cmocka_unit_test(lowered_cues),
+        cmocka_unit_test(ordinary_cues),
+        cmocka_unit_test(long_sentences),
+        cmocka_unit_test(unmeasured_and_unknown),
+        cmocka_unit_test(transcripts),
+        cmocka_unit_test(five_levels),
+        cmocka_unit_test(template_texts),
+        cmocka_unit_test(wrong_levels_are_caught),
+        cmocka_unit_test(cleaning),
+        cmocka_unit_test(reasons_are_utf8),
         cmocka_unit_test(any_text),
     };
     return cmocka_run_group_tests_name("explanation check", tests, NULL, test_cleanup);
