@@ -152,12 +152,19 @@ static void set_method(CURL *curl, const HttpRequest *request) {
     curl_easy_setopt(curl, CURLOPT_RANGE, range); /* copied */
 }
 
+/* Certificates of an authority of one's own, from where the curl program takes them, too. */
+static void set_authorities(CURL *curl) {
+    const char *file = getenv("CURL_CA_BUNDLE");
+    if (!file || !*file) file = getenv("SSL_CERT_FILE");
+    if (file && *file) curl_easy_setopt(curl, CURLOPT_CAINFO, file);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
+}
+
 static void set_transfer(CURL *curl, Transfer *transfer) {
     curl_easy_setopt(curl, CURLOPT_URL, transfer->request->url);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "semollm");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)transfer->most);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, transfer->why);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
@@ -269,6 +276,7 @@ bool http_request(Http *http, const HttpRequest *request, HttpReply *reply, Erro
     curl_easy_reset(curl); /* all options; the connection stays */
     set_transfer(curl, &transfer);
     allow_protocols(curl, begins(request->url, "https:"));
+    set_authorities(curl);
     set_times(curl, request);
     set_method(curl, request);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);

@@ -272,6 +272,8 @@ static bool check_ended(const Work *work, Error *err) {
                     "the next question could go past --max-tokens-total or --max-cost: %zu of %zu questions are "
                     "settled, with %" PRId64 " tokens; %s with a higher ceiling",
                     settled, count, work->cache.tokens_in + work->cache.tokens_out, KEPT);
+    if (work->unanswered == count)
+        return fail(err, "none of %zu questions got an answer: %s", count, work->questions.items[0].why);
     if (settled < count) return fail(err, "stopped: %zu of %zu questions are settled; %s", settled, count, KEPT);
     return true;
 }

@@ -27,7 +27,8 @@ typedef struct TeachJob {
 } TeachJob;
 
 /* Utterances whose question was set aside, or got no answer, keep the template's explanation, and `set_aside` in their
- * JSON says why. Stopped, killed or at a ceiling it fails, and goes on from the answers' file when called again. */
+ * JSON says why. Stopped, killed, at a ceiling or without any answer it fails, and goes on from the answers' file when
+ * called again. */
 bool teach(const TeachJob *job, const TeachOptions *options, Error *err);
 
 #endif
