@@ -103,6 +103,16 @@ endif
 # gcc vectorises a choice between two floats only where comparing them need not trap.
 $(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
 
+# What pages carry as it stands, as C strings, a line each; and the hash by which a page lets its own script run.
+$(BUILD)/data/report.o: $(addprefix $(BUILD)/data/report.,css.inc js.inc js.sha256.inc)
+$(BUILD)/data/report.o: ALL_CFLAGS += -I$(BUILD)
+$(BUILD)/%.inc: %
+	@mkdir -p $(@D)
+	@sed 's/[\\"?]/\\&/g; s/.*/"&\\n",/' $< >$@
+$(BUILD)/%.sha256.inc: %
+	@mkdir -p $(@D)
+	@printf '"%s"\n' "$$({ echo; cat $<; } | sha256sum | cut -c1-64 | tr a-f A-F | basenc -d --base16 | base64)" >$@
+
 define layer_rules
 $(call library,$(1)): $(call objects,$(1))
 	@rm -f $$@
@@ -141,7 +151,7 @@ $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_model),$(call l
 # Every kernel on the emulator: as built for use under several schedules, with accesses checked, under sanitizers;
 # and whole steps of training. Then faults made from the kernels' text, which the tests must catch.
 EMU_PROGRAMS = $(patsubst %.c,$(1)/%,$(wildcard tests/cuda/test_*.c)) $(1)/tests/emu/test_emu
-EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/train/test_devices.c))
+EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/model/test_decoder_cuda.c tests/train/test_devices.c))
 EMU_CHECK = CUDA=emu CHECK=1 CFLAGS="-O2 -g -march=native"
 
 emu:
@@ -195,8 +205,10 @@ test: deps
 	$(MAKE) asan
 
 e2e: $(BUILD)/semollm $(HELPERS)
+	tests/e2e/shards.sh $(BUILD)/semollm
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
+	tests/e2e/report.sh $(BUILD)/semollm
 
 # Everything that wants a GPU, in one call of at most 8 minutes; without one, the parts that the emulator can run.
 OUT ?= $(BUILD)-gpu/out
@@ -241,6 +253,7 @@ clean:
 
 install: all
 	install -D $(BUILD)/semollm $(DESTDIR)$(PREFIX)/bin/semollm
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/labels configs/labels/*.yaml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/machines configs/machines/*.yaml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/prompts configs/prompts/*.yaml
 

@@ -166,14 +166,47 @@ static bool read_cut(SNDFILE *file, const SF_INFO *info, double start, double en
     return ok;
 }
 
+/* libsndfile's own words for these are not clear. */
+static bool check_file(const char *path, Error *err) {
+    struct stat status;
+    if (stat(path, &status) != 0) return fail(err, "%s: cannot be opened: %s", path, strerror(errno));
+    return !S_ISDIR(status.st_mode) || fail(err, "%s: is a folder; expected a recording", path);
+}
+
 bool audio_read(Audio *audio, const char *path, double start, double end, int rate, Error *err) {
     *audio = (Audio){0};
-    struct stat status; /* libsndfile's own words for these are not clear */
-    if (stat(path, &status) != 0) return fail(err, "%s: cannot be opened: %s", path, strerror(errno));
-    if (S_ISDIR(status.st_mode)) return fail(err, "%s: is a folder; expected a recording", path);
+    if (!check_file(path, err)) return false;
     SF_INFO info = {0};
     SNDFILE *file = sf_open(path, SFM_READ, &info);
     return read_cut(file, &info, start, end, rate, path, audio, err);
+}
+
+static bool end_is_there(SNDFILE *file, int64_t last) {
+    float frame[CHANNELS_MAX];
+    return sf_seek(file, last - 1, SEEK_SET) == last - 1 && sf_readf_float(file, frame, 1) == 1;
+}
+
+static bool reads_whole(const char *path, double start, double end, Error *err) {
+    Audio audio;
+    if (!audio_read(&audio, path, start, end, 0, err)) return false;
+    audio_free(&audio);
+    return true;
+}
+
+bool audio_probe(const char *path, double start, double end, double *seconds, Error *err) {
+    if (!check_file(path, err)) return false;
+    SF_INFO info = {0};
+    SNDFILE *file = sf_open(path, SFM_READ, &info);
+    if (!file) return fail(err, "%s: cannot be read as audio: %s", path, sf_strerror(NULL));
+    int64_t first, last;
+    bool ok = check_header(&info, path, err) && find_cut(&info, start, end, path, &first, &last, err);
+    if (ok && last <= first) ok = fail(err, "%s: holds no sound: 0 samples", path);
+    bool there = ok && end_is_there(file, last);
+    sf_close(file);
+    /* Damage may hinder the search for the end alone. */
+    if (!ok || (!there && !reads_whole(path, start, end, err))) return false;
+    *seconds = (double)(last - first) / info.samplerate;
+    return true;
 }
 
 bool audio_decode(Audio *audio, const void *data, size_t size, const char *name, int rate, Error *err) {

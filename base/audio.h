@@ -21,7 +21,10 @@ typedef struct Audio {
  * errors that name the file. */
 bool audio_read(Audio *audio, const char *path, double start, double end, int rate, Error *err);
 
-/* The same from a file's bytes in memory; `name` is for errors. */
+/* How long the same cut of `path` is, from its header; its last sample must be there. Reads little of it. */
+bool audio_probe(const char *path, double start, double end, double *seconds, Error *err);
+
+/* The same as audio_read from a file's bytes in memory; `name` is for errors. */
 bool audio_decode(Audio *audio, const void *data, size_t size, const char *name, int rate, Error *err);
 
 /* 16-bit mono FLAC or WAV bytes of at least one sample (samples are clipped to [-1, 1]); free() them. The bytes depend

@@ -30,6 +30,7 @@ enum {
     PLACE_FEATURE_NOISE = 3,
     PLACE_ADAPTER_DROPOUT = 4,
     PLACE_BALANCE = 5,
+    PLACE_SHARDS = 6,    /* order of shards; sample = pass, step = epoch */
     PLACE_INIT = 0x1000, /* initial weights: sample = tensor's number, step = 0 */
     PLACE_TEMPLATE = 0x2000,
     PLACE_RETRY = 0x3000, /* waits between tries: sample = who, step = try */

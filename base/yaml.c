@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-enum { CONFIG_BYTES_MAX = 1 << 20 };
+enum { CONFIG_BYTES_MAX = 1 << 20, BRACKETS_MAX = 1000 };
 
 /* What libcyaml says while loading: its first complaint, and the innermost place it names. */
 typedef struct Complaint {
@@ -192,15 +192,29 @@ static bool override_text(const char *text, size_t size, const char *name, const
     return emit_document(&document, out, err); /* dumping deletes the document */
 }
 
+/* libyaml's time grows with the square of how deep brackets nest: minutes for a small file. */
+static bool check_nesting(const char *text, size_t size, const char *name, Error *err) {
+    int open = 0;
+    size_t line = 1;
+    for (size_t i = 0; i < size; i++) {
+        line += text[i] == '\n';
+        open += text[i] == '[' || text[i] == '{';
+        open -= open > 0 && (text[i] == ']' || text[i] == '}');
+        if (open > BRACKETS_MAX)
+            return fail_usage(err, "%s: line %zu: more than %d brackets are open", name, line, BRACKETS_MAX);
+    }
+    return true;
+}
+
 bool yaml_read(const char *path, const Texts *overrides, const cyaml_schema_value_t *schema, void **value, Error *err) {
     *value = NULL;
     size_t size;
     char *text = file_read(path, CONFIG_BYTES_MAX, &size, err);
     if (!text) return false;
-    bool ok;
-    if (!overrides || overrides->count == 0) {
+    bool ok = check_nesting(text, size, path, err);
+    if (ok && (!overrides || overrides->count == 0)) {
         ok = load(text, size, path, schema, value, err);
-    } else {
+    } else if (ok) {
         Text changed = {0};
         ok = override_text(text, size, path, overrides, &changed, err);
         Error whole = {0};

@@ -64,29 +64,29 @@ void csv_row_free(CsvRow *row) {
     *row = (CsvRow){0};
 }
 
-static bool read_header(Csv *csv, Error *err) {
+static bool read_header(Csv *csv, bool unnamed, Error *err) {
     CsvRow row = {0};
     bool done = *csv->at ? read_row(csv, &row, err)
                          : fail(err, "%s: is empty; the first line must name the columns", csv->name);
     csv->columns = row.cells;
     csv->column_count = row.count;
     for (size_t i = 0; i < row.count && done; i++) {
-        if (!*row.cells[i]) done = fail(err, "%s line 1: column %zu has no name", csv->name, i + 1);
-        for (size_t k = 0; k < i && done; k++)
+        if (!*row.cells[i]) done = unnamed || fail(err, "%s line 1: column %zu has no name", csv->name, i + 1);
+        for (size_t k = 0; k < i && done && *row.cells[i]; k++)
             if (strcmp(row.cells[i], row.cells[k]) == 0)
                 done = fail(err, "%s line 1: the column \"%.60s\" is there twice", csv->name, row.cells[i]);
     }
     return done;
 }
 
-bool csv_open(Csv *csv, const char *path, Error *err) {
+bool csv_open(Csv *csv, const char *path, bool unnamed, Error *err) {
     size_t size = 0;
     *csv = (Csv){.name = path, .line = 1, .text = file_read(path, FILE_LIMIT, &size, err)};
     if (!csv->text) return false;
     csv->at = csv->text;
     bool done = memchr(csv->text, '\0', size) == NULL || fail(err, "%s: holds NUL bytes; it is not a text file", path);
     if (size >= 3 && memcmp(csv->at, "\xEF\xBB\xBF", 3) == 0) csv->at += 3; /* a byte order mark */
-    done = done && read_header(csv, err);
+    done = done && read_header(csv, unnamed, err);
     if (!done) csv_close(csv);
     return done;
 }
@@ -95,6 +95,15 @@ void csv_close(Csv *csv) {
     free(csv->columns);
     free(csv->text);
     *csv = (Csv){0};
+}
+
+bool csv_has(const Csv *csv, const char *const *columns, Error *err) {
+    for (; *columns; columns++) {
+        size_t k = 0;
+        while (k < csv->column_count && strcmp(csv->columns[k], *columns) != 0) k++;
+        if (k == csv->column_count) return fail(err, "%s line 1: there is no column \"%s\"", csv->name, *columns);
+    }
+    return true;
 }
 
 const char *csv_cell(const Csv *csv, const CsvRow *row, const char *column) {

@@ -1,100 +1,61 @@
+/* RAVDESS speech as published (or its audio as FLAC): Actor_NN/03-01-EMOTION-...-ACTOR.wav. Songs are left out. */
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "data/import.h"
+#include "data/import_files.h"
 
 /* Fields of a name: modality-channel-emotion-intensity-statement-repetition-actor, two digits each. */
 enum { MODALITY, CHANNEL, EMOTION, INTENSITY, STATEMENT, REPETITION, ACTOR, FIELD_COUNT };
-enum { NAME_LENGTH = 3 * FIELD_COUNT - 1, SPEECH = 1, DEPTH_LIMIT = 8 };
+enum { SPEECH = 1 };
 
 static const int FIELD_MOST[FIELD_COUNT] = {3, 2, 8, 2, 2, 2, 24};
 static const char *const EMOTIONS[] = {"neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"};
 static const char *const STATEMENTS[] = {"Kids are talking by the door", "Dogs are sitting by the door"};
 static const char *const INTENSITIES[] = {"normal", "strong"};
 
-typedef struct Walk {
-    Manifest *manifest;
-    const char *folder; /* of the manifest to be written */
-    int64_t songs;
-} Walk;
+static const Published PUBLISHED[] = {{NULL, "neutral", 96},  {NULL, "calm", 192},      {NULL, "happy", 192},
+                                      {NULL, "sad", 192},     {NULL, "angry", 192},     {NULL, "fearful", 192},
+                                      {NULL, "disgust", 192}, {NULL, "surprised", 192}, {0}};
 
-static bool is_audio(const char *name) {
-    const char *dot = strrchr(name, '.');
-    return dot && (strcasecmp(dot, ".wav") == 0 || strcasecmp(dot, ".flac") == 0);
-}
-
-static bool parse_name(const char *name, int fields[FIELD_COUNT]) {
+static bool parse_stem(const char *stem, int fields[FIELD_COUNT]) {
     for (int i = 0; i < FIELD_COUNT; i++) {
-        const char *digits = name + 3 * i;
+        const char *digits = stem + 3 * i;
         if (!isdigit((unsigned char)digits[0]) || !isdigit((unsigned char)digits[1])) return false;
-        if (digits[2] != (i + 1 < FIELD_COUNT ? '-' : '.')) return false;
+        if (digits[2] != (i + 1 < FIELD_COUNT ? '-' : '\0')) return false;
         fields[i] = 10 * (digits[0] - '0') + digits[1] - '0';
         if (fields[i] < 1 || fields[i] > FIELD_MOST[i]) return false;
     }
     return true;
 }
 
-static bool fill(Utterance *utterance, const char *path, const char *folder, const char *name,
-                 const int fields[FIELD_COUNT], Error *err) {
-    utterance->id = text_format(err, "ravdess-%.*s", NAME_LENGTH, name);
-    utterance->corpus = text_copy("ravdess", err);
-    utterance->audio = audio_relative(path, folder, err);
-    utterance->speaker = text_format(err, "Actor_%02d", fields[ACTOR]);
-    utterance->group = text_format(err, "Actor_%02d", fields[ACTOR]);
-    utterance->gender = text_copy(fields[ACTOR] % 2 ? "male" : "female", err);
-    utterance->emotion = text_copy(EMOTIONS[fields[EMOTION] - 1], err);
-    utterance->transcript = text_copy(STATEMENTS[fields[STATEMENT] - 1], err);
-    if (!utterance->id || !utterance->corpus || !utterance->audio || !utterance->speaker || !utterance->group ||
-        !utterance->gender || !utterance->emotion || !utterance->transcript || !utterance_sync(utterance, err))
-        return false;
-    return json_object_set_new(utterance->json, "intensity", json_string(INTENSITIES[fields[INTENSITY] - 1])) == 0 ||
-           fail(err, "out of memory while importing %s", path);
-}
-
-static bool add_file(Walk *walk, const char *path, const char *name, Error *err) {
+static bool add(Import *import, const AudioFile *file, Error *err) {
     int fields[FIELD_COUNT];
-    if (!parse_name(name, fields))
+    if (!parse_stem(file->stem, fields))
         return fail(err,
                     "%s: not a name of RAVDESS, which are like 03-01-05-01-02-01-12.wav (modality, channel, emotion, "
                     "intensity, statement, repetition, actor); move other recordings out of the folder",
-                    path);
-    if (fields[CHANNEL] != SPEECH) {
-        walk->songs++;
-        return true;
-    }
-    Utterance *utterance = manifest_add(walk->manifest, err);
-    return utterance && fill(utterance, path, walk->folder, name, fields, err);
+                    file->path);
+    if (fields[CHANNEL] != SPEECH) return counts_add(&import->left_out, "sung", err);
+    char actor[sizeof "Actor_00"];
+    snprintf(actor, sizeof actor, "Actor_%02u", (unsigned)fields[ACTOR] % 100);
+    Found found = {.id = file->stem,
+                   .audio = file->path,
+                   .speaker = actor,
+                   .gender = fields[ACTOR] % 2 ? "male" : "female",
+                   .label = EMOTIONS[fields[EMOTION] - 1],
+                   .transcript = STATEMENTS[fields[STATEMENT] - 1],
+                   .group = actor};
+    return import_add(
+        import, &found,
+        json_pack("{s:s, s:i}", "intensity", INTENSITIES[fields[INTENSITY] - 1], "repetition", fields[REPETITION]),
+        err);
 }
 
-static bool walk_folder(Walk *walk, const char *folder, int depth, Error *err) {
-    Names names = {0};
-    if (depth > DEPTH_LIMIT) return fail(err, "%s: folders are nested more than %d deep", folder, DEPTH_LIMIT);
-    if (!folder_list(folder, &names, err)) return false;
-    bool done = true;
-    for (size_t i = 0; i < names.count && done; i++) {
-        const char *name = names.items[i];
-        if (name[0] == '.') continue; /* what file systems leave beside the data */
-        char *path = path_join(folder, name, err);
-        done = path != NULL;
-        if (done && folder_exists(path)) {
-            done = walk_folder(walk, path, depth + 1, err);
-        } else if (done && is_audio(name)) {
-            done = add_file(walk, path, name, err);
-        }
-        free(path);
-    }
-    names_free(&names);
-    return done;
-}
+static bool run(Import *import, Error *err) { return import_each_file(import, add, err); }
 
-bool import_ravdess(const char *root, const char *folder, Manifest *manifest, Error *err) {
-    Walk walk = {.manifest = manifest, .folder = folder};
-    if (!folder_exists(root))
-        return fail(err, "%s: no such folder; give the one that holds RAVDESS's Actor_01 .. Actor_24", root);
-    if (!walk_folder(&walk, root, 0, err)) return false;
-    if (manifest->count == 0) return fail(err, "%s: holds no speech of RAVDESS (Actor_NN/03-01-*.wav or .flac)", root);
-    if (walk.songs) fprintf(stderr, "left out %lld songs\n", (long long)walk.songs);
-    return import_check_ids(manifest, root, err);
-}
+const Importer IMPORT_RAVDESS = {.name = "ravdess",
+                                 .root = "the folder that holds RAVDESS's Actor_01 .. Actor_24",
+                                 .labels = "ravdess-8",
+                                 .run = run,
+                                 .published = PUBLISHED};

@@ -7,8 +7,7 @@
 
 const char *const CUE_NAMES[CUE_COUNT] = {[CUE_PITCH] = "pitch", [CUE_SPEED] = "speed", [CUE_VOLUME] = "volume"};
 
-static const FeatureId CUE_FEATURES[CUE_COUNT] = {FEATURE_F0_MEDIAN_HZ, FEATURE_ARTICULATION_RATE,
-                                                  FEATURE_INTENSITY_MEAN_DB};
+const FeatureId CUE_FEATURES[CUE_COUNT] = {FEATURE_F0_MEDIAN_HZ, FEATURE_ARTICULATION_RATE, FEATURE_INTENSITY_MEAN_DB};
 
 static const char *const WORDS_3[CUE_COUNT][3] = {
     {"low", "normal", "high"}, {"slow", "normal", "fast"}, {"quiet", "normal", "loud"}};
@@ -164,13 +163,19 @@ static const CutGroup *group_for(const CutPoints *cuts, Cue cue, const Utterance
     return group ? group : find(cuts, cue, NULL, NULL);
 }
 
+const double *cut_points_of(const CutPoints *cuts, Cue cue, const Utterance *utterance, int64_t *fitted) {
+    const CutGroup *group = group_for(cuts, cue, utterance);
+    if (group && fitted) *fitted = group->utterances;
+    return group ? group->cut : NULL;
+}
+
 static int8_t level_of(const CutPoints *cuts, Cue cue, const Utterance *utterance) {
     double value = utterance->features.value[CUE_FEATURES[cue]];
     if (!utterance->has_features || !isfinite(value)) return LEVEL_NONE;
-    const CutGroup *group = group_for(cuts, cue, utterance);
-    if (!group) return LEVEL_NONE;
+    const double *cut = cut_points_of(cuts, cue, utterance, NULL);
+    if (!cut) return LEVEL_NONE;
     int8_t level = 0;
-    for (int i = 0; i < cuts->count - 1; i++) level = (int8_t)(level + (value > group->cut[i]));
+    for (int i = 0; i < cuts->count - 1; i++) level = (int8_t)(level + (value > cut[i]));
     return level;
 }
 

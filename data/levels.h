@@ -6,7 +6,8 @@
 #include "data/manifest.h"
 
 typedef enum Cue { CUE_PITCH, CUE_SPEED, CUE_VOLUME, CUE_COUNT } Cue;
-extern const char *const CUE_NAMES[CUE_COUNT]; /* "pitch", "speed", "volume" */
+extern const char *const CUE_NAMES[CUE_COUNT];  /* "pitch", "speed", "volume" */
+extern const FeatureId CUE_FEATURES[CUE_COUNT]; /* what each is judged by */
 
 enum { LEVELS_MAX = 5, LEVEL_NONE = -1 };
 
@@ -20,6 +21,11 @@ typedef struct CutPoints CutPoints;
 /* Of the training split's utterances; `count` is 3 or 5. */
 CutPoints *cut_points_fit(const Utterance *const *utterances, size_t n, int count, Error *err);
 Levels cut_points_apply(const CutPoints *cuts, const Utterance *utterance);
+
+/* The cut points (count - 1, rising) that judge such an utterance, by its corpus and gender alone; null where there are
+ * none. *fitted (may be null) is set to how many training utterances they come from. */
+const double *cut_points_of(const CutPoints *cuts, Cue cue, const Utterance *utterance, int64_t *fitted);
+
 json_t *cut_points_json(const CutPoints *cuts, Error *err);
 CutPoints *cut_points_parse(const json_t *json, const char *where, Error *err);
 void cut_points_print(const CutPoints *cuts, FILE *out); /* and where unknown gender used the cuts of all */

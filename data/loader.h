@@ -1,5 +1,5 @@
-/* Samples in training order, read ahead by threads. The order is a pure function of (seed, epoch,
- * position): nothing else, so a run can be resumed at any position. */
+/* Samples in training order, read ahead by threads. The order is a pure function of (seed, epoch, the shards' index),
+ * wherever the shards lie and whoever reads them, so a run can be resumed at any position. */
 #ifndef SEMOLLM_DATA_LOADER_H
 #define SEMOLLM_DATA_LOADER_H
 
@@ -11,6 +11,7 @@ typedef struct LoaderOptions {
     const uint32_t *chosen; /* sample indexes this loader draws from (a split) */
     size_t chosen_count;
     bool shuffle;
+    int shuffle_shards;     /* how many shards' samples are mixed at a time; 0: all */
     Sampling sampling;      /* balanced: every class equally often; an epoch keeps its length */
     const int32_t *classes; /* [chosen_count] of each chosen sample, for balanced; null: by emotion */
     uint64_t seed;
@@ -30,6 +31,9 @@ typedef struct Sample {
 
 /* Which of the chosen stands at each position of `epoch`: order[chosen_count] holds places in `chosen`. */
 bool order_make(const Shards *shards, const LoaderOptions *options, uint32_t epoch, uint32_t *order, Error *err);
+
+/* Bytes of the shards that an order has in use at a time, those that come next included. */
+int64_t order_room(const Shards *shards, const LoaderOptions *options);
 
 typedef struct Loader Loader;
 

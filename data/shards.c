@@ -1,18 +1,14 @@
 /* Opening, reading and checking shard folders. */
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/shards_format.h"
-
-static const size_t MANIFEST_BYTES_MAX = (size_t)4 << 30;
+#include "data/shards_source.h"
 
 struct Shards {
-    char *folder;
+    ShardSource source;
     ShardIndex index;
     Utterance *utterances; /* [index.sample_count] */
 };
@@ -45,61 +41,61 @@ static bool parse_utterances(Shards *shards, const char *text, size_t size, cons
 }
 
 static bool read_utterances(Shards *shards, Error *err) {
-    char *path = path_join(shards->folder, SHARD_MANIFEST_NAME, err);
-    size_t packed = 0, size = 0;
-    char *frame = path ? file_read(path, MANIFEST_BYTES_MAX, &packed, err) : NULL;
-    bool ok = frame != NULL;
-    if (ok &&
-        ((int64_t)packed != shards->index.manifest_bytes || bytes_hash(frame, packed) != shards->index.manifest_hash))
-        ok = fail(err, "%s: damaged: its bytes do not have the size and hash in " SHARD_INDEX_NAME, path);
-    unsigned char *text = ok ? frame_unpack(frame, packed, &size, path, err) : NULL;
-    ok = text && parse_utterances(shards, (const char *)text, size, path, err);
+    const ShardIndex *index = &shards->index;
+    const SourceFile file = {
+        .name = SHARD_MANIFEST_NAME, .bytes = index->manifest_bytes, .end_hash = index->manifest_hash};
+    const SourcePart whole = {.size = index->manifest_bytes, .hash = index->manifest_hash};
+    char *path = path_join(shards->source.place, file.name, err);
+    size_t size = 0;
+    void *frame = path ? source_read(&shards->source, &file, &whole, path, NULL, err) : NULL;
+    unsigned char *text = frame ? frame_unpack(frame, (size_t)file.bytes, &size, path, err) : NULL;
+    bool ok = text && parse_utterances(shards, (const char *)text, size, path, err);
     free(text);
     free(frame);
     free(path);
     return ok;
 }
 
+static SourceFile file_at(const Shards *shards, size_t number) {
+    const ShardFile *file = &shards->index.files[number];
+    return (SourceFile){.name = file->file,
+                        .bytes = file->bytes,
+                        .samples = shards->index.samples + file->first,
+                        .count = file->samples,
+                        .end_hash = file->end_hash};
+}
+
+/* Every shard is there and has its size; those of a server show when they are asked for. */
 static bool check_files(const Shards *shards, Error *err) {
-    for (size_t i = 0; i < shards->index.file_count; i++) {
-        const ShardFile *file = &shards->index.files[i];
-        char *path = path_join(shards->folder, file->file, err);
-        if (!path) return false;
-        struct stat status;
-        bool ok = true;
-        if (stat(path, &status) != 0)
-            ok = fail(err, "%s: cannot be opened: %s", path, strerror(errno));
-        else if (status.st_size != file->bytes)
-            ok = fail(err, "%s: has %lld bytes where " SHARD_INDEX_NAME " says %" PRId64 "; the shard is damaged", path,
-                      (long long)status.st_size, file->bytes);
-        free(path);
-        if (!ok) return false;
+    for (size_t i = 0; !shards->source.remote && i < shards->index.file_count; i++) {
+        const SourceFile file = file_at(shards, i);
+        int fd = source_open_file(&shards->source, &file, NULL, err);
+        if (fd < 0) return false;
+        close(fd);
     }
     return true;
 }
 
-static Shards *open_listed(const char *folder, Error *err) {
+static Shards *open_listed(const char *place, const ShardCacheOptions *cache, Error *err) {
     Shards *shards = memory_new(1, sizeof *shards, err);
-    if (!shards) return NULL;
-    char *path = path_join(folder, SHARD_INDEX_NAME, err);
-    shards->folder = text_copy(folder, err);
-    bool ok = path && shards->folder;
-    if (ok && !folder_exists(folder))
-        ok = fail(err, "%s: no such folder (seen from the current one); make shards with `semollm shard`", folder);
-    if (ok && !file_exists(path))
-        ok = fail(err, "%s: no shard folder: it has no " SHARD_INDEX_NAME "; make one with `semollm shard`", folder);
-    ok = ok && shard_index_read(&shards->index, path, err) && read_utterances(shards, err);
-    free(path);
-    if (ok) return shards;
+    if (shards && source_open(&shards->source, place, cache, err) &&
+        source_read_index(&shards->source, &shards->index, err) &&
+        source_open_cache(&shards->source, &shards->index, cache, err) && read_utterances(shards, err))
+        return shards;
     shards_close(shards);
     return NULL;
 }
 
-Shards *shards_open(const char *folder, Error *err) {
-    Shards *shards = open_listed(folder, err);
+Shards *shards_open_cached(const char *place, const ShardCacheOptions *cache, Error *err) {
+    Shards *shards = open_listed(place, cache, err);
     if (shards && check_files(shards, err)) return shards;
     shards_close(shards);
     return NULL;
+}
+
+Shards *shards_open(const char *place, Error *err) {
+    const ShardCacheOptions cache = shard_cache_default();
+    return shards_open_cached(place, &cache, err);
 }
 
 void shards_close(Shards *shards) {
@@ -108,7 +104,7 @@ void shards_close(Shards *shards) {
         utterance_free(&shards->utterances[i]);
     free(shards->utterances);
     shard_index_free(&shards->index);
-    free(shards->folder);
+    source_close(&shards->source);
     free(shards);
 }
 
@@ -122,44 +118,20 @@ uint64_t shards_hash(const Shards *shards) { return shards->index.hash; }
 
 /* ---- reading a sample ---- */
 
-static bool read_at(int fd, void *data, int64_t size, int64_t offset, const char *where, Error *err) {
-    for (int64_t done = 0; done < size;) {
-        ssize_t got = pread(fd, (char *)data + done, (size_t)(size - done), offset + done);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0)
-            return fail(err, "%s: cannot be read: %s", where, got < 0 ? strerror(errno) : "the file ends early");
-        done += got;
-    }
-    return true;
-}
-
-/* The frame of a sample, its hash checked. */
-static void *read_frame(const Shards *shards, size_t index, const char *where, Error *err) {
-    const ShardSample *sample = &shards->index.samples[index];
-    char *path = path_join(shards->folder, shards->index.files[sample->shard].file, err);
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (path && fd < 0) fail(err, "%s: cannot be opened: %s", path, strerror(errno));
-    void *frame = fd >= 0 ? memory_new((size_t)sample->size, 1, err) : NULL;
-    bool ok = frame && read_at(fd, frame, sample->size, sample->offset, where, err);
-    if (ok && bytes_hash(frame, (size_t)sample->size) != sample->hash)
-        ok = fail(err, "%s: damaged: its bytes do not have the hash in " SHARD_INDEX_NAME, where);
-    if (fd >= 0) close(fd);
-    free(path);
-    if (ok) return frame;
-    free(frame);
-    return NULL;
-}
-
 static void name_sample(const Shards *shards, size_t index, char *where, size_t room) {
     const ShardSample *sample = &shards->index.samples[index];
-    snprintf(where, room, "%.200s/%.80s: sample \"%.100s\" at byte %" PRId64, shards->folder,
+    snprintf(where, room, "%.200s/%.80s: sample \"%.100s\" at byte %" PRId64, shards->source.place,
              shards->index.files[sample->shard].file, shards->utterances[index].id, sample->offset);
 }
 
-static unsigned char *read_tar(const Shards *shards, size_t index, const char *where, size_t *size, Error *err) {
-    void *frame = read_frame(shards, index, where, err);
+static unsigned char *read_tar(const Shards *shards, size_t index, const char *where, size_t *size,
+                               const atomic_bool *stop, Error *err) {
+    const ShardSample *sample = &shards->index.samples[index];
+    const SourceFile file = file_at(shards, sample->shard);
+    const SourcePart part = {sample->offset, sample->size, sample->hash};
+    void *frame = source_read(&shards->source, &file, &part, where, stop, err);
     if (!frame) return NULL;
-    unsigned char *tar = frame_unpack(frame, (size_t)shards->index.samples[index].size, size, where, err);
+    unsigned char *tar = frame_unpack(frame, (size_t)sample->size, size, where, err);
     free(frame);
     return tar;
 }
@@ -178,18 +150,44 @@ static bool decode_audio(const Shards *shards, size_t index, const unsigned char
     return false;
 }
 
-bool shards_read(const Shards *shards, size_t index, Audio *audio, Error *err) {
+bool shards_read_until(const Shards *shards, size_t index, const atomic_bool *stop, Audio *audio, Error *err) {
     char where[500];
     *audio = (Audio){0};
     if (index >= shards->index.sample_count)
-        return fail(err, "%s: holds %zu samples; there is no sample %zu", shards->folder, shards->index.sample_count,
-                    index);
+        return fail(err, "%s: holds %zu samples; there is no sample %zu", shards->source.place,
+                    shards->index.sample_count, index);
     name_sample(shards, index, where, sizeof where);
     size_t size;
-    unsigned char *tar = read_tar(shards, index, where, &size, err);
+    unsigned char *tar = read_tar(shards, index, where, &size, stop, err);
     bool ok = tar && decode_audio(shards, index, tar, size, where, audio, err);
     free(tar);
     return ok;
+}
+
+bool shards_read(const Shards *shards, size_t index, Audio *audio, Error *err) {
+    return shards_read_until(shards, index, NULL, audio, err);
+}
+
+/* ---- reading ahead ---- */
+
+size_t shards_files(const Shards *shards) { return shards->index.file_count; }
+
+uint32_t shards_file_of(const Shards *shards, size_t index) { return shards->index.samples[index].shard; }
+
+int64_t shards_file_bytes(const Shards *shards, size_t file) { return shards->index.files[file].bytes; }
+
+int64_t shards_room(const Shards *shards) { return shards->source.remote ? shards->source.cache.limit : 0; }
+
+bool shards_bring(const Shards *shards, size_t number, const atomic_bool *stop, Error *err) {
+    const SourceFile file = file_at(shards, number);
+    int fd = source_open_file(&shards->source, &file, stop, err);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
+
+void shards_keep(const Shards *shards, size_t number) {
+    const ShardSource *source = &shards->source;
+    if (source->remote) file_cache_touch(&source->cache, source->group, shards->index.files[number].file);
 }
 
 /* ---- checking ---- */
@@ -211,7 +209,7 @@ static bool verify_sample(const Shards *shards, size_t index, Error *err) {
     name_sample(shards, index, where, sizeof where);
     size_t size;
     Audio audio = {0};
-    unsigned char *tar = read_tar(shards, index, where, &size, err);
+    unsigned char *tar = read_tar(shards, index, where, &size, NULL, err);
     bool ok = tar && same_line(shards, index, tar, size, where, err) &&
               decode_audio(shards, index, tar, size, where, &audio, err);
     if (ok) audio_free(&audio);
@@ -221,18 +219,13 @@ static bool verify_sample(const Shards *shards, size_t index, Error *err) {
 
 /* The closing frame begins where the file's last sample ends. */
 static bool verify_file(const Shards *shards, size_t number, int64_t end, Error *err) {
-    const ShardFile *file = &shards->index.files[number];
-    char *path = path_join(shards->folder, file->file, err);
-    size_t size = 0;
-    FileMap map = {0};
-    bool ok = path && file_map(&map, path, err);
-    if (ok && (int64_t)map.size != file->bytes)
-        ok = fail(err, "%s: has %zu bytes where " SHARD_INDEX_NAME " says %" PRId64, path, map.size, file->bytes);
-    if (ok) size = map.size - (size_t)end;
-    if (ok && bytes_hash(map.data + end, size) != file->end_hash)
-        ok = fail(err, "%s: its closing frame at byte %" PRId64 " is damaged", path, end);
-    file_unmap(&map);
-    free(path);
+    const SourceFile file = file_at(shards, number);
+    const SourcePart part = {end, file.bytes - end, file.end_hash};
+    char *where = text_format(err, "%s/%s: its closing frame at byte %" PRId64, shards->source.place, file.name, end);
+    void *frame = where ? source_read(&shards->source, &file, &part, where, NULL, err) : NULL;
+    bool ok = frame != NULL;
+    free(frame);
+    free(where);
     return ok;
 }
 
@@ -241,8 +234,9 @@ static void report(const Error *err, int *damaged) {
     ++*damaged;
 }
 
-bool shards_verify(const char *folder, Error *err) {
-    Shards *shards = open_listed(folder, err);
+bool shards_verify(const char *place, Error *err) {
+    const ShardCacheOptions cache = shard_cache_default();
+    Shards *shards = open_listed(place, &cache, err);
     if (!shards) return false;
     int damaged = 0;
     size_t index = 0, count = shards->index.sample_count;
@@ -261,8 +255,10 @@ bool shards_verify(const char *folder, Error *err) {
     }
     progress_end(&progress);
     size_t files = shards->index.file_count;
+    if (damaged)
+        fail(err, "%s: %d damaged of %zu samples in %zu shards", shards->source.place, damaged, count, files);
+    else
+        printf("%s: %zu samples in %zu shards, all intact\n", shards->source.place, count, files);
     shards_close(shards);
-    if (damaged) return fail(err, "%s: %d damaged of %zu samples in %zu shards", folder, damaged, count, files);
-    printf("%s: %zu samples in %zu shards, all intact\n", folder, count, files);
-    return true;
+    return damaged == 0;
 }

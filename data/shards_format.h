@@ -4,6 +4,7 @@
 
 #include "data/shards.h"
 
+enum { SHARD_INDEX_BYTES_MAX = 1 << 30 };
 #define SHARD_INDEX_NAME "index.json"
 #define SHARD_MANIFEST_NAME "samples.jsonl.zst"
 
@@ -12,8 +13,8 @@ enum { TAR_BLOCK = 512, TAR_END = 2 * TAR_BLOCK };
 typedef struct ShardFile {
     char *file;
     int64_t bytes;
-    size_t samples;
-    uint64_t end_hash; /* XXH64 of the closing frame, which holds the tar's end */
+    size_t first, samples; /* first: of the index's samples, set on reading */
+    uint64_t end_hash;     /* XXH64 of the closing frame, which holds the tar's end */
 } ShardFile;
 
 typedef struct ShardSample {
@@ -39,6 +40,7 @@ typedef struct ShardIndex {
 } ShardIndex;
 
 bool shard_index_read(ShardIndex *index, const char *path, Error *err);
+bool shard_index_parse(ShardIndex *index, const char *text, size_t size, const char *path, Error *err);
 bool shard_index_write(const ShardIndex *index, const char *path, Error *err);
 void shard_index_free(ShardIndex *index);
 bool shard_index_skip(ShardIndex *index, const char *id, Error *err);
@@ -58,5 +60,9 @@ unsigned char *frame_pack(const void *data, size_t size, int level, size_t *pack
 unsigned char *frame_unpack(const void *frame, size_t size, size_t *unpacked, const char *where, Error *err);
 
 uint64_t bytes_hash(const void *data, size_t size);
+
+/* Parts of an open file; `where` is for errors. */
+bool file_read_at(int fd, void *data, int64_t size, int64_t offset, const char *where, Error *err);
+bool file_hash_at(int fd, int64_t size, int64_t offset, const char *where, uint64_t *hash, Error *err);
 
 #endif

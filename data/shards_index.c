@@ -12,7 +12,7 @@
 #define AFTER "\",\n"
 enum { INDEX_VERSION = 1, LEAD_LENGTH = sizeof LEAD - 1, HASH_DIGITS = 16, AFTER_LENGTH = sizeof AFTER - 1 };
 enum { BODY_AT = LEAD_LENGTH + HASH_DIGITS + AFTER_LENGTH };
-static const size_t INDEX_BYTES_MAX = (size_t)1 << 30;
+static const char NAME_CHARACTERS[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
 static const int64_t FRAME_BYTES_MAX = (int64_t)1 << 32;
 static const int64_t SHARD_BYTES_MAX = (int64_t)1 << 50;
 
@@ -117,7 +117,7 @@ static bool parse_files(ShardIndex *index, const json_t *list, const char *path,
             !json_get_int(entry, "samples", 0, INT32_MAX, &samples, path, err) ||
             !get_hash(entry, "end", &file->end_hash, path, err))
             return false;
-        if (!name[0] || name[0] == '.' || strchr(name, '/'))
+        if (!name[0] || name[0] == '.' || strspn(name, NAME_CHARACTERS) != strlen(name))
             return fail(err, "%s: \"%s\" is no name of a shard in this folder", path, name);
         file->samples = (size_t)samples;
         file->file = text_copy(name, err);
@@ -153,6 +153,7 @@ static bool parse_samples(ShardIndex *index, const json_t *list, const char *pat
     if (!index->samples) return false;
     for (size_t i = 0; i < index->file_count; i++) {
         int64_t offset = 0;
+        index->files[i].first = index->sample_count;
         for (size_t k = 0; k < index->files[i].samples; k++) {
             ShardSample *sample = &index->samples[index->sample_count];
             sample->shard = (uint32_t)i;
@@ -194,11 +195,8 @@ static bool parse_body(ShardIndex *index, const json_t *json, const char *path, 
            parse_samples(index, json_object_get(json, "samples"), path, err);
 }
 
-bool shard_index_read(ShardIndex *index, const char *path, Error *err) {
+bool shard_index_parse(ShardIndex *index, const char *text, size_t size, const char *path, Error *err) {
     *index = (ShardIndex){0};
-    size_t size;
-    char *text = file_read(path, INDEX_BYTES_MAX, &size, err);
-    if (!text) return false;
     char digits[HASH_DIGITS + 1] = {0};
     bool ok = size > BODY_AT && memcmp(text, LEAD, LEAD_LENGTH) == 0 &&
               memcmp(text + LEAD_LENGTH + HASH_DIGITS, AFTER, AFTER_LENGTH) == 0;
@@ -208,7 +206,14 @@ bool shard_index_read(ShardIndex *index, const char *path, Error *err) {
     json_t *json = ok ? json_read_text(text, size, path, err) : NULL;
     ok = json && parse_body(index, json, path, err);
     json_decref(json);
-    free(text);
     if (!ok) shard_index_free(index);
+    return ok;
+}
+
+bool shard_index_read(ShardIndex *index, const char *path, Error *err) {
+    size_t size;
+    char *text = file_read(path, SHARD_INDEX_BYTES_MAX, &size, err);
+    bool ok = text && shard_index_parse(index, text, size, path, err);
+    free(text);
     return ok;
 }

@@ -2,6 +2,7 @@
  * depend on the number of threads. Each finished shard leaves a note beside it until all are done; a
  * killed run goes on after the last finished shard. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,10 +66,20 @@ static bool make_key(Writer *writer, uint64_t *key, Error *err) {
 
 /* ---- one sample ---- */
 
+/* An id as it is named in a tar, which is to be unpacked into a folder. */
+static char *member_name(const char *id, Error *err) {
+    char *name = shard_encode_id(id, err);
+    if (!name || strlen(name) + strlen(".flac") <= NAME_MAX) return name;
+    fail(err, "its id takes %zu bytes as a file name, and at most %zu fit; shorten it", strlen(name),
+         NAME_MAX - strlen(".flac"));
+    free(name);
+    return NULL;
+}
+
 static bool pack_members(const Utterance *utterance, const Audio *audio, Text *tar, Error *err) {
     unsigned char *flac = NULL;
     size_t flac_size = 0;
-    char *id = shard_encode_id(utterance->id, err), *line = line_of(utterance, err);
+    char *id = member_name(utterance->id, err), *line = line_of(utterance, err);
     char *audio_name = id ? text_format(err, "%s.flac", id) : NULL;
     char *line_name = id ? text_format(err, "%s.json", id) : NULL;
     bool ok = line && audio_name && line_name && audio_encode(audio, AUDIO_FLAC, &flac, &flac_size, err) &&

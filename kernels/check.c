@@ -576,6 +576,17 @@ bool check_cross_entropy(const Device *dev, const CrossEntropyArgs *a, Error *er
     END;
 }
 
+bool check_greedy(const Device *dev, const GreedyArgs *a, Error *err) {
+    BEGIN("greedy");
+    int64_t n = a->logits.rows;
+    need(c, "logits", a->logits, ANY, ANY);
+    require(c, a->logits.cols >= 1 && a->logits.cols <= INT32_MAX, "the vocabulary must have 1 to 2^31 - 1 tokens");
+    check_tensor(c, "token", a->token, DTYPE_I32, 1, n);
+    need32(c, "logit", a->logit, 1, n);
+    need32(c, "log_sum", a->log_sum, 1, n);
+    END;
+}
+
 bool check_sum_squares(const Device *dev, const SumSquaresArgs *a, Error *err) {
     BEGIN("sum_squares");
     need32(c, "x", a->x, ANY, ANY);

@@ -224,6 +224,11 @@ COST(CrossEntropy, cross_entropy) {
                     (FUNCTION + 4.0) * elements(a->logits)};
 }
 
+COST(Greedy, greedy) {
+    return (OpCost){bytes_of(a->logits) + bytes_of(a->token) + bytes_of(a->logit) + bytes_of(a->log_sum),
+                    (FUNCTION + 2.0) * elements(a->logits)};
+}
+
 COST(SumSquares, sum_squares) { return (OpCost){bytes_of(a->x), 2.0 * elements(a->x)}; }
 
 COST(Adamw, adamw) {

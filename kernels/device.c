@@ -106,6 +106,8 @@ const char *device_name(const Device *dev) {
 
 DType device_dtype(const Device *dev) { return dev->dtype; }
 
+int64_t device_chunk(const Device *dev) { return dev->kind == DEVICE_CUDA ? 1 << 28 : 1 << 24; }
+
 void *device_alloc(Device *dev, size_t bytes, Error *err) {
     if (dev->plan) return plan_alloc(dev, bytes, err);
     ON_CUDA(alloc, bytes, err);

@@ -33,6 +33,10 @@ DeviceKind device_kind(const Device *dev);
 const char *device_name(const Device *dev); /* what a GPU calls itself; "CPU" */
 DType device_dtype(const Device *dev);      /* what activations and frozen weights are stored as: F32 on the CPU */
 
+/* How many elements of a large activation are best made at a time, where it need not all be there at once: few enough
+ * to stay small, enough that what each chunk reads anew does not count and a GPU is kept busy. */
+int64_t device_chunk(const Device *dev);
+
 /* 256-byte aligned, zeroed. */
 void *device_alloc(Device *dev, size_t bytes, Error *err);
 void device_free(Device *dev, void *memory);

@@ -13,6 +13,7 @@ struct Device {
     float *tiles;            /* CPU: TILE_FLOATS for each thread, for blocks that an op works on */
     struct CudaDevice *cuda; /* CUDA: streams, staging, chosen algorithms */
     struct Plan *plan;       /* a planning device's: it stands for one of `kind` and holds nothing */
+    struct Profile *profile; /* while operations are timed */
 };
 
 /* The device's scratch where at least `bytes` of it were reserved; null and an error otherwise. */

@@ -38,6 +38,7 @@
     X(SegmentMean, segment_mean)                                                                                       \
     X(SegmentMeanBackward, segment_mean_backward)                                                                      \
     X(CrossEntropy, cross_entropy)                                                                                     \
+    X(Greedy, greedy)                                                                                                  \
     X(SumSquares, sum_squares)                                                                                         \
     X(Adamw, adamw)
 

@@ -6,6 +6,7 @@
 #include "kernels/device_impl.h"
 #include "kernels/op_list.h"
 #include "kernels/plan_impl.h"
+#include "kernels/profile_impl.h"
 
 #ifdef SEMOLLM_CUDA
 #include "kernels/cuda/cuda.h"
@@ -16,11 +17,16 @@
 #endif
 
 #define DISPATCH(Name, name)                                                                                           \
-    bool op_##name(Device *dev, const Name##Args *a, Error *err) {                                                     \
-        if (!check_##name(dev, a, err)) return false;                                                                  \
-        if (dev->plan) return plan_##name(dev, a, err);                                                                \
+    static bool run_##name(Device *dev, const Name##Args *a, Error *err) {                                             \
         ON_CUDA(name)                                                                                                  \
         cpu_enter(dev);                                                                                                \
         return cpu_##name(dev, a, err);                                                                                \
+    }                                                                                                                  \
+    bool op_##name(Device *dev, const Name##Args *a, Error *err) {                                                     \
+        if (!check_##name(dev, a, err)) return false;                                                                  \
+        if (dev->plan) return plan_##name(dev, a, err);                                                                \
+        if (!dev->profile) return run_##name(dev, a, err);                                                             \
+        static const char op[] = #name;                                                                                \
+        return profile_op_begin(dev, op, err) && run_##name(dev, a, err) && profile_op_end(dev, err);                  \
     }
 OP_LIST(DISPATCH)

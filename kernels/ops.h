@@ -411,6 +411,16 @@ typedef struct CrossEntropyArgs {
 } CrossEntropyArgs;
 OP(CrossEntropy, cross_entropy);
 
+/* What greedy search takes of rows of logits: the greatest of each, as its column, the lowest where several are
+ * equal, and itself; and log Σ exp of the row. A row with NaN has a log_sum of NaN and a token that means nothing,
+ * but lies in the vocabulary. */
+typedef struct GreedyArgs {
+    Tensor logits;         /* [n, vocab] with vocab >= 1 */
+    Tensor token;          /* [1, n] int32 */
+    Tensor logit, log_sum; /* [1, n] F32 */
+} GreedyArgs;
+OP(Greedy, greedy);
+
 /* Σ x² of an F32 tensor, deterministically, in double, stored as F64 [1, 1]. */
 typedef struct SumSquaresArgs {
     Tensor x, out;

@@ -142,6 +142,7 @@ NOTE(LayerMixBackward, layer_mix_backward, WORK_OTHER)
 NOTE(SegmentMean, segment_mean, WORK_OTHER)
 NOTE(SegmentMeanBackward, segment_mean_backward, WORK_OTHER)
 NOTE(CrossEntropy, cross_entropy, WORK_OTHER)
+NOTE(Greedy, greedy, WORK_OTHER)
 NOTE(SumSquares, sum_squares, WORK_OPTIMIZER)
 NOTE(Adamw, adamw, WORK_OPTIMIZER)
 

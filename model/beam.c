@@ -1,6 +1,7 @@
 /* Beam search as transformers' generate does it (length penalty 1, no early stopping), a wave of
- * prompts at a time. Scores are kept in float, as there, so that the same beams are chosen. */
+ * prompts at a time, a thread a prompt. Scores are kept in float, as there, so that the same beams are chosen. */
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,17 +29,24 @@ typedef struct Continuation { /* a continuation of a running beam */
 typedef struct Search {           /* of one prompt */
     Beam *running, *kept, *spare; /* [beams] each; kept: finished, best first */
     bool *prompt_seen;            /* [vocab] */
+    int row;                      /* of the logits: where its own begin */
     bool done;
 } Search;
+
+typedef struct Looks {  /* of a thread, at what may follow a beam */
+    Continuation *best; /* [wide] */
+    int count;
+    bool *seen;    /* [vocab] */
+    float *scores; /* [vocab] */
+} Looks;
 
 typedef struct BeamWave {
     DecoderSession *session;
     const Prompts *prompts;
     const GenerateOptions *options;
-    int first, count, beams, vocab, wide; /* wide: continuations looked at, enough to outlast stop ids */
+    int first, count, beams, vocab, threads, wide; /* wide: continuations looked at, enough to outlast stop ids */
     Search *searches;
-    Continuation *best; /* [wide] */
-    bool *seen;         /* [vocab] */
+    Looks *looks; /* [threads] */
     int32_t *slot, *next, *from, *to;
     float *logits;
 } BeamWave;
@@ -56,28 +64,30 @@ static int insert(Continuation *best, int count, int wide, Continuation option) 
     return count < wide ? count + 1 : wide;
 }
 
-static void mark_seen(BeamWave *wave, const Search *search, const Beam *beam) {
-    memcpy(wave->seen, search->prompt_seen, (size_t)wave->vocab * sizeof *wave->seen);
-    for (int i = 0; i < beam->count; i++) wave->seen[beam->ids[i]] = true;
+/* Log-probabilities of a beam's continuations, in `looks`, processed as transformers does. */
+static void score(const BeamWave *wave, const Search *search, const Beam *beam, const float *logits, double norm,
+                  Looks *looks) {
+    for (int i = 0; i < wave->vocab; i++) looks->scores[i] = (float)((double)logits[i] - norm);
+    if (!processes_scores(wave->options, beam->count)) return;
+    memcpy(looks->seen, search->prompt_seen, (size_t)wave->vocab * sizeof *looks->seen);
+    for (int i = 0; i < beam->count; i++) looks->seen[beam->ids[i]] = true;
+    process_scores(looks->scores, wave->vocab, looks->seen, wave->options, beam->count);
 }
 
-/* Log-probabilities of a beam's continuations, processed as transformers does, into the best. */
-static int look_on(BeamWave *wave, Search *search, int b, float *logits, int count) {
+/* The best of a beam's continuations, among those of the beams before it. */
+static void look_on(const BeamWave *wave, const Search *search, int b, Looks *looks) {
     const Beam *beam = &search->running[b];
     const GenerateOptions *options = wave->options;
-    double norm = log_sum_exp(logits, wave->vocab);
-    float *raw = wave->logits + (int64_t)wave->count * wave->beams * wave->vocab; /* a spare row */
-    for (int i = 0; i < wave->vocab; i++) raw[i] = logits[i] = (float)((double)logits[i] - norm);
-    mark_seen(wave, search, beam);
-    process_scores(logits, wave->vocab, wave->seen, options, beam->count);
+    const float *logits = wave->logits + (int64_t)(search->row + b) * wave->vocab;
+    double norm = (double)session_choices(wave->session).log_sum[search->row + b];
+    score(wave, search, beam, logits, norm, looks);
     for (int32_t i = 0; i < wave->vocab; i++) {
-        float score = logits[i] + beam->score;
-        if (count == wave->wide && !(score > wave->best[count - 1].score)) continue;
+        float sum = looks->scores[i] + beam->score;
+        if (looks->count == wave->wide && !(sum > looks->best[looks->count - 1].score)) continue;
         bool stops = is_stop(options, i) || beam->count + 1 == options->max_new;
-        count = insert(wave->best, count, wave->wide,
-                       (Continuation){score, b, i, beam->likelihood + (double)raw[i], stops});
+        double likelihood = beam->likelihood + (double)(float)((double)logits[i] - norm);
+        looks->count = insert(looks->best, looks->count, wave->wide, (Continuation){sum, b, i, likelihood, stops});
     }
-    return count;
 }
 
 /* ---- one step of a search ---- */
@@ -93,7 +103,7 @@ static void extend(Beam *to, const Beam *parent, const Continuation *next) {
 }
 
 /* A finished sequence takes its place among the kept ones if it is good enough. */
-static void keep(BeamWave *wave, Search *search, const Continuation *next) {
+static void keep(const BeamWave *wave, Search *search, const Continuation *next) {
     const Beam *parent = &search->running[next->parent];
     float score = next->score / (float)(parent->count + 1);
     int at = wave->beams;
@@ -117,17 +127,17 @@ static bool settled(const BeamWave *wave, const Search *search) {
 }
 
 /* Of the continuations, those that end are kept (if among the first `beams`), the others run on. */
-static void step_search(BeamWave *wave, Search *search, int options) {
+static void step_search(const BeamWave *wave, Search *search, const Looks *looks) {
+    const Continuation *best = looks->best;
     int running = 0;
-    for (int i = 0; i < options && i < wave->beams; i++)
-        if (wave->best[i].stops) keep(wave, search, &wave->best[i]);
-    for (int i = 0; i < options && running < wave->beams; i++)
-        if (!wave->best[i].stops)
-            extend(&search->spare[running++], &search->running[wave->best[i].parent], &wave->best[i]);
+    for (int i = 0; i < looks->count && i < wave->beams; i++)
+        if (best[i].stops) keep(wave, search, &best[i]);
+    for (int i = 0; i < looks->count && running < wave->beams; i++)
+        if (!best[i].stops) extend(&search->spare[running++], &search->running[best[i].parent], &best[i]);
     search->done = running == 0;
     if (search->done) return;
     for (int b = running; b < wave->beams; b++) { /* too few continuations: beams that never win */
-        extend(&search->spare[b], &search->running[0], &wave->best[0]);
+        extend(&search->spare[b], &search->running[0], &best[0]);
         search->spare[b].score = NEVER;
     }
     Beam *swap = search->running;
@@ -175,16 +185,22 @@ static bool start_wave(BeamWave *wave, Error *err) {
 
 /* Takes the logits of `rows` rows a search and advances all that run; false where an error is. */
 static bool advance(BeamWave *wave, int rows, Error *err) {
-    int copies = 0;
-    float *logits = wave->logits;
+    int copies = 0, row = 0;
+    for (int p = 0; p < wave->count; p++) {
+        wave->searches[p].row = row;
+        if (!wave->searches[p].done) row += rows;
+    }
+#pragma omp parallel for schedule(dynamic) num_threads(wave->threads)
     for (int p = 0; p < wave->count; p++) {
         Search *search = &wave->searches[p];
-        int options = 0;
+        Looks *looks = &wave->looks[omp_get_thread_num()];
         if (search->done) continue;
-        for (int b = 0; b < rows; b++, logits += wave->vocab) options = look_on(wave, search, b, logits, options);
-        step_search(wave, search, options);
-        if (!search->done) copies = assign_slots(wave, search, p * wave->beams, copies);
+        looks->count = 0;
+        for (int b = 0; b < rows; b++) look_on(wave, search, b, looks);
+        step_search(wave, search, looks);
     }
+    for (int p = 0; p < wave->count; p++)
+        if (!wave->searches[p].done) copies = assign_slots(wave, &wave->searches[p], p * wave->beams, copies);
     return session_copy(wave->session, wave->from, wave->to, copies, err);
 }
 
@@ -219,53 +235,78 @@ static void hand_over(const BeamWave *wave, Generated *results) {
 }
 
 /* Three sets of beams a prompt, each beam with room for max_new ids. */
-static bool wave_allocate(BeamWave *wave, Beam **beams, int32_t **ids, bool **seen, Error *err) {
+typedef struct BeamMemory {
+    Beam *beams;
+    int32_t *ids;
+    bool *seen; /* of prompts, then of threads */
+    float *scores, *logits;
+    Continuation *best;
+} BeamMemory;
+
+static void share_out(BeamWave *wave, const BeamMemory *m) {
     size_t each = (size_t)wave->beams, prompts = (size_t)wave->count, room = (size_t)wave->options->max_new;
-    size_t slots = (size_t)session_slots(wave->session);
-    wave->searches = memory_new(prompts, sizeof *wave->searches, err);
-    wave->best = memory_new((size_t)wave->wide, sizeof *wave->best, err);
-    wave->slot = memory_new(4 * slots, sizeof *wave->slot, err);
-    *beams = memory_new(3 * each * prompts, sizeof **beams, err);
-    *ids = memory_new(3 * each * prompts * room, sizeof **ids, err);
-    *seen = memory_new((prompts + 1) * (size_t)wave->vocab, sizeof **seen, err);
-    if (!wave->searches || !wave->best || !wave->slot || !*beams || !*ids || !*seen) return false;
+    size_t vocab = (size_t)wave->vocab, slots = (size_t)session_slots(wave->session);
     wave->next = wave->slot + slots;
     wave->from = wave->next + slots;
     wave->to = wave->from + slots;
-    wave->seen = *seen + prompts * (size_t)wave->vocab;
-    for (size_t i = 0; i < 3 * each * prompts; i++) (*beams)[i].ids = *ids + i * room;
+    wave->logits = m->logits;
+    for (size_t i = 0; i < 3 * each * prompts; i++) m->beams[i] = (Beam){.ids = m->ids + i * room};
     for (size_t p = 0; p < prompts; p++) {
-        Beam *own = *beams + 3 * each * p;
-        wave->searches[p] = (Search){.running = own,
-                                     .kept = own + each,
-                                     .spare = own + 2 * each,
-                                     .prompt_seen = *seen + p * (size_t)wave->vocab};
+        Beam *own = m->beams + 3 * each * p;
+        wave->searches[p] =
+            (Search){.running = own, .kept = own + each, .spare = own + 2 * each, .prompt_seen = m->seen + p * vocab};
     }
-    return true;
+    for (size_t t = 0; t < (size_t)wave->threads; t++)
+        wave->looks[t] = (Looks){.best = m->best + t * (size_t)wave->wide,
+                                 .seen = m->seen + (prompts + t) * vocab,
+                                 .scores = m->scores + t * vocab};
 }
 
-bool beam_wave(DecoderSession *session, const Prompts *prompts, int first, int count, const GenerateOptions *options,
-               float *room, Generated *results, Error *err) {
-    int more = options->stop_count + 1 > 2 ? options->stop_count + 1 : 2;
-    BeamWave wave = {.session = session,
-                     .prompts = prompts,
-                     .options = options,
-                     .first = first,
-                     .count = count,
-                     .beams = options->beams,
-                     .wide = more * options->beams,
-                     .logits = room};
+static bool wave_allocate(BeamWave *wave, BeamMemory *m, Error *err) {
+    size_t each = (size_t)wave->beams, prompts = (size_t)wave->count, room = (size_t)wave->options->max_new;
+    size_t vocab = (size_t)wave->vocab, threads = (size_t)wave->threads;
+    wave->searches = memory_new(prompts, sizeof *wave->searches, err);
+    wave->looks = memory_new(threads, sizeof *wave->looks, err);
+    wave->slot = memory_new(4 * (size_t)session_slots(wave->session), sizeof *wave->slot, err);
+    m->beams = memory_new(3 * each * prompts, sizeof *m->beams, err);
+    m->ids = memory_new(3 * each * prompts * room, sizeof *m->ids, err);
+    m->seen = memory_new((prompts + threads) * vocab, sizeof *m->seen, err);
+    m->scores = memory_new(threads * vocab, sizeof *m->scores, err);
+    m->logits = memory_new(prompts * each * vocab, sizeof *m->logits, err);
+    m->best = memory_new(threads * (size_t)wave->wide, sizeof *m->best, err);
+    return wave->searches && wave->looks && wave->slot && m->beams && m->ids && m->seen && m->scores && m->logits &&
+           m->best;
+}
+
+static void wave_free(BeamWave *wave, BeamMemory *m) {
+    free(wave->searches);
+    free(wave->looks);
+    free(wave->slot);
+    free(m->beams);
+    free(m->ids);
+    free(m->seen);
+    free(m->scores);
+    free(m->logits);
+    free(m->best);
+}
+
+bool beam_search(DecoderSession *session, const Prompts *prompts, const GenerateOptions *options, Generated *results,
+                 Error *err) {
+    int more = options->stop_count + 1 > 2 ? options->stop_count + 1 : 2, beams = options->beams;
+    int most = session_slots(session) / beams, count = most < prompts->count ? most : prompts->count;
+    BeamWave wave = {.session = session, .prompts = prompts, .options = options, .count = count, .beams = beams};
+    wave.wide = more * beams;
     wave.vocab = decoder_config(session_decoder(session))->vocab;
-    Beam *beams = NULL;
-    int32_t *ids = NULL;
-    bool *seen = NULL;
-    bool ok = wave_allocate(&wave, &beams, &ids, &seen, err) && run_beams(&wave, err);
-    if (ok) hand_over(&wave, results);
-    free(wave.searches);
-    free(wave.best);
-    free(wave.slot);
-    free(beams);
-    free(ids);
-    free(seen);
+    wave.threads = omp_get_max_threads();
+    BeamMemory memory = {0};
+    bool ok = wave_allocate(&wave, &memory, err);
+    for (; ok && wave.first < prompts->count; wave.first += count) {
+        int left = prompts->count - wave.first;
+        wave.count = left < count ? left : count;
+        share_out(&wave, &memory);
+        ok = run_beams(&wave, err);
+        if (ok) hand_over(&wave, results + wave.first);
+    }
+    wave_free(&wave, &memory);
     return ok;
 }

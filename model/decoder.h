@@ -122,14 +122,29 @@ int session_slots(const DecoderSession *session);
 int64_t session_capacity(const DecoderSession *session);
 int64_t session_length(const DecoderSession *session, int slot);
 
+/* What it has done so far: trips through the layers with prompts and with single tokens, and how many of the latter
+ * were recorded to be replayed (one for each size of a step, at most). */
+typedef struct SessionUse {
+    int64_t prefills, steps, recordings;
+} SessionUse;
+SessionUse session_use(const DecoderSession *session);
+
 /* Fills slot[i] with segment i, rows cu[i] .. cu[i+1]-1 of `embeddings` (device memory), from position 0;
- * logits [count, vocab] (host) of each segment's last row. All host tables. */
+ * logits [count, vocab] (host, null: not wanted) of each segment's last row. All host tables. */
 bool session_prefill(DecoderSession *session, Tensor embeddings, const int32_t *cu, const int32_t *slot, int count,
                      float *logits, Error *err);
 
-/* Appends token[i] to slot[i]; logits [count, vocab] of what follows. Each slot at most once. */
+/* Appends token[i] to slot[i]; logits [count, vocab] (or null) of what follows. Each slot at most once. */
 bool session_step(DecoderSession *session, const int32_t *slot, const int32_t *token, int count, float *logits,
                   Error *err);
+
+/* Of each row of logits of the last session_prefill or session_step: the likeliest token, its logit and the row's
+ * log-sum-exp, found on the device. The session's host memory, good until the next of either. */
+typedef struct Choices {
+    const int32_t *token;
+    const float *logit, *log_sum;
+} Choices;
+Choices session_choices(const DecoderSession *session);
 
 /* Forgets what a slot holds past `length` tokens. */
 void session_shorten(DecoderSession *session, int slot, int64_t length);

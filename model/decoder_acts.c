@@ -4,13 +4,11 @@
 
 #include "model/decoder_internal.h"
 
-enum { LOGITS_MOST = 1 << 24 }; /* elements of a chunk of logits */
-
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows of logits at a time: enough for an efficient product, few enough to stay small. */
-static int64_t chunk_rows(int64_t vocab, int64_t responses) {
-    int64_t rows = LOGITS_MOST / vocab;
+/* Rows of logits at a time: each chunk reads the whole head. */
+static int64_t chunk_rows(const Device *dev, int64_t vocab, int64_t responses) {
+    int64_t rows = device_chunk(dev) / vocab;
     return least(rows < 16 ? 16 : rows, responses);
 }
 
@@ -105,7 +103,7 @@ static void take_shared(const Layout *to, Acts *acts, const DecoderLimits *limit
     acts->final_sum = take(to, "final_sum", -1, dtype, r, d);
     acts->final_rstd = take(to, "final_rstd", -1, DTYPE_F32, r, 1);
     acts->final = take(to, "final", -1, dtype, r, d);
-    acts->chunk = chunk_rows(c->vocab, r);
+    acts->chunk = chunk_rows(to->decoder->dev, c->vocab, r);
     acts->logits = take(to, "logits", -1, dtype, acts->chunk, c->vocab);
     acts->row_loss = take(to, "row_loss", -1, DTYPE_F32, 1, r);
     if (!limits->training) return;
@@ -217,16 +215,16 @@ bool acts_tables(Decoder *decoder, const Acts *acts, const DecoderBatch *batch, 
                          err);
 }
 
-/* A pass over `count` equal segments of all tokens there may be, for what its operations ask. */
-static bool note_pass(Decoder *decoder, Acts *acts, const Cache *cache, int64_t count, Error *err) {
+/* A pass over `count` equal segments of `n` tokens, for what its operations ask. */
+static bool note_pass(Decoder *decoder, Acts *acts, const Cache *cache, int64_t n, int64_t count, Error *err) {
     const DecoderLimits *limits = &acts->limits;
     int32_t *cu = host_table(acts, acts->cu);
-    for (int64_t s = 0; s <= count; s++) cu[s] = (int32_t)(limits->tokens * s / count);
-    Pass pass = {.n = limits->tokens, .responses = limits->responses, .cache = cache, .dropout = limits->training};
+    for (int64_t s = 0; s <= count; s++) cu[s] = (int32_t)(n * s / count);
+    Pass pass = {.n = n, .responses = least(n, limits->responses), .cache = cache, .dropout = limits->training};
     pass.segments = packed_of(cu, (int32_t)count);
-    pass.input = acts->layers[0].x;
+    pass.input = tensor_rows(acts->layers[0].x, 0, n);
     return pass_forward(decoder, acts, &pass, err) &&
-           rows_loss(decoder, acts, limits->responses, limits->training, 1, err) &&
+           rows_loss(decoder, acts, pass.responses, limits->training, 1, err) &&
            (!limits->training || pass_backward(decoder, acts, &pass, err));
 }
 
@@ -234,8 +232,16 @@ bool acts_reserve(Decoder *decoder, Acts *acts, const Cache *cache, Error *err) 
     const DecoderLimits *limits = &acts->limits;
     decoder->planning = true;
     decoder->scratch = 0;
-    bool ok = note_pass(decoder, acts, cache, 1, err) &&
-              note_pass(decoder, acts, cache, least(limits->segments, limits->tokens), err);
+    bool ok = note_pass(decoder, acts, cache, limits->tokens, 1, err) &&
+              note_pass(decoder, acts, cache, limits->tokens, least(limits->segments, limits->tokens), err);
+    decoder->planning = false;
+    return ok && device_reserve_scratch(decoder->dev, decoder->scratch, err);
+}
+
+bool acts_reserve_step(Decoder *decoder, Acts *acts, const Cache *cache, int64_t rows, Error *err) {
+    decoder->planning = true;
+    decoder->scratch = 0;
+    bool ok = note_pass(decoder, acts, cache, rows, rows, err);
     decoder->planning = false;
     return ok && device_reserve_scratch(decoder->dev, decoder->scratch, err);
 }

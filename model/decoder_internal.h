@@ -104,6 +104,8 @@ void acts_free(Acts *acts);
 /* Checks a batch, fills and uploads its row tables, and describes its pass. */
 bool acts_tables(Decoder *decoder, const Acts *acts, const DecoderBatch *batch, Pass *pass, Error *err);
 bool acts_reserve(Decoder *decoder, Acts *acts, const Cache *cache, Error *err); /* the ops' scratch */
+/* Of a step of generation: as many segments as rows, each of one row. */
+bool acts_reserve_step(Decoder *decoder, Acts *acts, const Cache *cache, int64_t rows, Error *err);
 
 /* decoder_forward.c */
 bool layer_last(const Decoder *decoder, int layer);

@@ -1,7 +1,9 @@
-/* Greedy search and sampling, a wave of prompts at a time; ranking of given continuations. */
+/* Greedy search and sampling, prompts taking the places of those that are answered; ranking of given
+ * continuations. */
 #include "model/generate.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,15 +20,6 @@ void generated_free(Generated *results, int count) {
     }
 }
 
-double log_sum_exp(const float *logits, int count) {
-    float most = logits[0];
-    for (int i = 1; i < count; i++)
-        if (logits[i] > most) most = logits[i];
-    double sum = 0;
-    for (int i = 0; i < count; i++) sum += (double)expf(logits[i] - most);
-    return (double)most + log(sum);
-}
-
 void mark_prompt(const Prompts *prompts, int prompt, bool *seen, int vocab) {
     memset(seen, 0, (size_t)vocab * sizeof *seen);
     for (int32_t t = prompts->cu[prompt]; prompts->ids && t < prompts->cu[prompt + 1]; t++)
@@ -37,6 +30,11 @@ bool is_stop(const GenerateOptions *options, int32_t id) {
     for (int i = 0; i < options->stop_count; i++)
         if (options->stop[i] == id) return true;
     return false;
+}
+
+bool processes_scores(const GenerateOptions *options, int generated) {
+    float penalty = options->repetition_penalty;
+    return penalty < 1 || penalty > 1 || (generated < options->min_new && options->stop_count > 0);
 }
 
 void process_scores(float *scores, int vocab, const bool *seen, const GenerateOptions *options, int generated) {
@@ -77,13 +75,13 @@ static void sink(Heap *heap, int at) {
     }
 }
 
-/* Zeroes the probability of ids outside the smallest set of likeliest ones that reaches top_p. */
-static void keep_top(float *probability, int count, float top_p, int32_t *ids) {
+/* Zeroes the probability of ids outside the smallest set of likeliest ones that reaches `top`. */
+static void keep_top(float *probability, int count, double top, int32_t *ids) {
     Heap heap = {.ids = ids, .count = count, .scores = probability};
     for (int i = 0; i < count; i++) ids[i] = i;
     for (int i = count / 2; i-- > 0;) sink(&heap, i);
     double reached = 0;
-    while (heap.count > 0 && reached < (double)top_p) {
+    while (heap.count > 0 && reached < top) {
         reached += (double)probability[ids[0]];
         ids[0] = ids[--heap.count]; /* kept: it leaves the heap */
         sink(&heap, 0);
@@ -93,11 +91,15 @@ static void keep_top(float *probability, int count, float top_p, int32_t *ids) {
 
 /* An id drawn from softmax(scores / temperature) within top_p. `scores` is overwritten. */
 static int32_t draw(float *scores, int count, const GenerateOptions *options, float uniform, int32_t *ids) {
+    double sum = 0;
     for (int i = 0; i < count; i++) scores[i] /= options->temperature;
-    double norm = log_sum_exp(scores, count), sum = 0;
-    for (int i = 0; i < count; i++) scores[i] = (float)exp((double)scores[i] - norm);
-    if (options->top_p < 1) keep_top(scores, count, options->top_p, ids);
+    softmax_terms(scores, count);
     for (int i = 0; i < count; i++) sum += (double)scores[i];
+    if (options->top_p < 1) {
+        keep_top(scores, count, (double)options->top_p * sum, ids);
+        sum = 0;
+        for (int i = 0; i < count; i++) sum += (double)scores[i];
+    }
     double left = (double)uniform * sum;
     int32_t last = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -109,103 +111,179 @@ static int32_t draw(float *scores, int count, const GenerateOptions *options, fl
     return last;
 }
 
-/* ---- waves ---- */
+/* ---- answers in progress ---- */
 
-typedef struct Answer {
-    Generated *result;
-    bool *seen; /* [vocab] */
-    uint32_t sample;
-    bool done;
-} Answer;
-
-typedef struct Wave {
+/* Rows are the sequences that go on, in any order. */
+typedef struct Decoding {
     DecoderSession *session;
+    const Prompts *prompts;
     const GenerateOptions *options;
-    int count, vocab;
-    Answer *answers;
-    float *logits;        /* [count, vocab] */
-    int32_t *order;       /* [vocab] */
-    int32_t *slot, *next; /* [count]: of those that go on */
-    int active;
-} Wave;
+    Generated *results;
+    int slots, vocab, threads;
+    int entered;           /* prompts that have a slot, or had one */
+    int rows;              /* sequences that go on */
+    int32_t *answer;       /* [slots]: which prompt a row answers */
+    int32_t *slot, *token; /* [slots]: where a row's sequence is, and what it goes on with */
+    double *likelihood;    /* [slots]: of that token */
+    int32_t *idle;         /* [slots - rows]: the other slots */
+    float *logits;         /* [slots, vocab], or null: the device chooses alone */
+    bool *seen;            /* [slots, vocab], with the repetition penalty */
+    float *scores;         /* [threads, vocab], with logits */
+    int32_t *order;        /* [threads, vocab], with top_p */
+} Decoding;
 
-static int32_t choose(Wave *wave, const Answer *answer, float *logits) {
-    const GenerateOptions *options = wave->options;
-    process_scores(logits, wave->vocab, answer->seen, options, answer->result->count);
-    if (options->temperature <= 0) return greatest(logits, wave->vocab);
-    uint32_t word = philox(options->seed, 0, PLACE_SAMPLING, answer->sample, (uint32_t)answer->result->count).word[0];
-    return draw(logits, wave->vocab, options, rng_uniform(word), wave->order);
+static uint32_t sample_of(const Prompts *prompts, int prompt) {
+    return (uint32_t)(prompts->sample ? prompts->sample[prompt] : prompt);
 }
 
-/* Takes the next token of an answer from its row of logits. */
-static int32_t take_token(Wave *wave, Answer *answer, float *logits) {
-    Generated *result = answer->result;
-    double norm = log_sum_exp(logits, wave->vocab);
-    float *scores = logits;
-    float *raw = wave->logits + (int64_t)wave->count * wave->vocab; /* a spare row */
-    memcpy(raw, logits, (size_t)wave->vocab * sizeof *raw);
-    int32_t token = choose(wave, answer, scores);
-    result->log_likelihood += (double)raw[token] - norm;
-    if (is_stop(wave->options, token)) {
-        result->stopped = answer->done = true;
-        return token;
+static bool *seen_of(const Decoding *d, int row) { return d->seen ? d->seen + (int64_t)d->slot[row] * d->vocab : NULL; }
+
+/* A token for a row that the device's choice is not good for. */
+static int32_t choose(const Decoding *d, int row, const float *logits) {
+    const GenerateOptions *options = d->options;
+    int64_t thread = omp_get_thread_num();
+    int generated = d->results[d->answer[row]].count;
+    float *scores = d->scores + thread * d->vocab;
+    memcpy(scores, logits, (size_t)d->vocab * sizeof *scores);
+    process_scores(scores, d->vocab, seen_of(d, row), options, generated);
+    if (options->temperature <= 0) return greatest(scores, d->vocab);
+    uint32_t sample = sample_of(d->prompts, d->answer[row]);
+    uint32_t word = philox(options->seed, 0, PLACE_SAMPLING, sample, (uint32_t)generated).word[0];
+    return draw(scores, d->vocab, options, rng_uniform(word), d->order ? d->order + thread * d->vocab : NULL);
+}
+
+/* Tokens of rows `first` and on, of which the session has just said what follows. */
+static void choose_tokens(Decoding *d, int first) {
+    const Choices choices = session_choices(d->session);
+    const GenerateOptions *options = d->options;
+#pragma omp parallel for schedule(dynamic) num_threads(d->threads) if (d->logits)
+    for (int row = first; row < d->rows; row++) {
+        int i = row - first;
+        float logit = choices.logit[i];
+        d->token[row] = choices.token[i];
+        if (options->temperature > 0 || processes_scores(options, d->results[d->answer[row]].count)) {
+            const float *logits = d->logits + (int64_t)i * d->vocab;
+            d->token[row] = choose(d, row, logits);
+            logit = logits[d->token[row]];
+        }
+        d->likelihood[row] = (double)logit - (double)choices.log_sum[i];
     }
+}
+
+/* Whether the answer goes on. */
+static bool take_token(const Decoding *d, int row) {
+    Generated *result = &d->results[d->answer[row]];
+    int32_t token = d->token[row];
+    bool *seen = seen_of(d, row);
+    result->log_likelihood += d->likelihood[row];
+    result->stopped = is_stop(d->options, token);
+    if (result->stopped) return false;
     result->ids[result->count++] = token;
-    answer->seen[token] = true;
-    answer->done = result->count == wave->options->max_new;
-    return token;
+    if (seen) seen[token] = true;
+    return result->count < d->options->max_new;
 }
 
-/* Rows of logits belong to the active slots in order; those that go on are kept. */
-static void take_tokens(Wave *wave) {
-    int going = 0;
-    for (int i = 0; i < wave->active; i++) {
-        Answer *answer = &wave->answers[wave->slot[i]];
-        int32_t token = take_token(wave, answer, wave->logits + (int64_t)i * wave->vocab);
-        if (answer->done) continue;
-        wave->slot[going] = wave->slot[i];
-        wave->next[going++] = token;
+/* Chooses for rows `first` and on; those that end leave. */
+static void advance(Decoding *d, int first) {
+    int going = first;
+    choose_tokens(d, first);
+    for (int row = first; row < d->rows; row++) {
+        if (!take_token(d, row)) {
+            d->idle[d->slots - d->rows + row - going] = d->slot[row];
+            continue;
+        }
+        d->answer[going] = d->answer[row];
+        d->slot[going] = d->slot[row];
+        d->token[going++] = d->token[row];
     }
-    wave->active = going;
+    d->rows = going;
 }
 
-static bool run_wave(Wave *wave, const Prompts *prompts, int first, Error *err) {
-    for (int i = 0; i < wave->count; i++) {
-        mark_prompt(prompts, first + i, wave->answers[i].seen, wave->vocab);
-        wave->slot[i] = i;
+/* Logits come to the host only where a choice needs them. */
+static float *wanted_logits(const Decoding *d) {
+    bool wanted = d->options->temperature > 0;
+    for (int row = 0; !wanted && row < d->rows; row++)
+        wanted = processes_scores(d->options, d->results[d->answer[row]].count);
+    return wanted ? d->logits : NULL;
+}
+
+/* How many prompts are to enter now: prompts are dear beside steps, so they wait until a good part of the slots is
+ * idle, unless they are the last. */
+static int entering(const Decoding *d) {
+    enum { PART = 4 };
+    int idle = d->slots - d->rows, left = d->prompts->count - d->entered;
+    if (left <= idle) return left;
+    return d->rows == 0 || PART * idle >= d->slots ? idle : 0;
+}
+
+static bool enter(Decoding *d, int count, Error *err) {
+    int first = d->rows, prompt = d->entered;
+    for (int i = 0; i < count; i++) {
+        int row = first + i;
+        d->answer[row] = prompt + i;
+        d->slot[row] = d->idle[d->slots - row - 1];
+        if (d->seen) mark_prompt(d->prompts, prompt + i, seen_of(d, row), d->vocab);
     }
-    wave->active = wave->count;
-    if (!session_prefill(wave->session, prompts->embeddings, prompts->cu + first, wave->slot, wave->count, wave->logits,
-                         err))
+    d->rows += count;
+    d->entered += count;
+    if (!session_prefill(d->session, d->prompts->embeddings, d->prompts->cu + prompt, d->slot + first, count,
+                         wanted_logits(d), err))
         return false;
-    for (take_tokens(wave); wave->active > 0; take_tokens(wave))
-        if (!session_step(wave->session, wave->slot, wave->next, wave->active, wave->logits, err)) return false;
+    advance(d, first);
     return true;
 }
 
-static bool choose_all(DecoderSession *session, const Prompts *prompts, const GenerateOptions *options, int most,
-                       float *logits, Generated *results, Error *err) {
-    int vocab = decoder_config(session_decoder(session))->vocab;
-    Wave wave = {.session = session, .options = options, .vocab = vocab, .logits = logits};
-    wave.answers = memory_new((size_t)most, sizeof *wave.answers, err);
-    wave.order = memory_new((size_t)vocab, sizeof *wave.order, err);
-    wave.slot = memory_new(2 * (size_t)most, sizeof *wave.slot, err);
-    bool *seen = memory_new((size_t)most * (size_t)vocab, sizeof *seen, err);
-    bool ok = wave.answers && wave.order && wave.slot && seen;
-    wave.next = ok ? wave.slot + most : NULL;
-    for (int first = 0; ok && first < prompts->count; first += most) {
-        wave.count = prompts->count - first < most ? prompts->count - first : most;
-        for (int i = 0; i < wave.count; i++) {
-            int32_t sample = prompts->sample ? prompts->sample[first + i] : first + i;
-            wave.answers[i] = (Answer){.result = &results[first + i], .sample = (uint32_t)sample};
-            wave.answers[i].seen = seen + (size_t)i * (size_t)vocab;
+static bool choose_all(Decoding *d, Error *err) {
+    for (int count; (count = entering(d)) > 0 || d->rows > 0;) {
+        if (count > 0) {
+            if (!enter(d, count, err)) return false;
+            continue;
         }
-        ok = run_wave(&wave, prompts, first, err);
+        if (!session_step(d->session, d->slot, d->token, d->rows, wanted_logits(d), err)) return false;
+        advance(d, 0);
     }
-    free(wave.answers);
-    free(wave.order);
-    free(wave.slot);
-    free(seen);
+    return true;
+}
+
+static void release(Decoding *d) {
+    free(d->answer);
+    free(d->likelihood);
+    free(d->logits);
+    free(d->seen);
+    free(d->scores);
+    free(d->order);
+}
+
+static bool allocate(Decoding *d, Error *err) {
+    const GenerateOptions *options = d->options;
+    size_t slots = (size_t)d->slots, vocab = (size_t)d->vocab, threads = (size_t)d->threads;
+    bool host = options->temperature > 0 || processes_scores(options, 0), top = options->top_p < 1;
+    bool penalty = options->repetition_penalty < 1 || options->repetition_penalty > 1;
+    d->answer = memory_new(4 * slots, sizeof *d->answer, err);
+    d->likelihood = memory_new(slots, sizeof *d->likelihood, err);
+    if (host) d->logits = memory_new(slots * vocab, sizeof *d->logits, err);
+    if (host) d->scores = memory_new(threads * vocab, sizeof *d->scores, err);
+    if (penalty) d->seen = memory_new(slots * vocab, sizeof *d->seen, err);
+    if (top) d->order = memory_new(threads * vocab, sizeof *d->order, err);
+    if (!d->answer || !d->likelihood || (host && (!d->logits || !d->scores)) || (penalty && !d->seen) ||
+        (top && !d->order))
+        return false;
+    d->slot = d->answer + slots;
+    d->token = d->slot + slots;
+    d->idle = d->token + slots;
+    for (int i = 0; i < d->slots; i++) d->idle[i] = d->slots - 1 - i;
+    return true;
+}
+
+/* Greedy search and sampling. */
+static bool decode(DecoderSession *session, const Prompts *prompts, const GenerateOptions *options, Generated *results,
+                   Error *err) {
+    Decoding d = {.session = session, .prompts = prompts, .options = options, .results = results};
+    d.slots = session_slots(session) < prompts->count ? session_slots(session) : prompts->count;
+    d.vocab = decoder_config(session_decoder(session))->vocab;
+    d.threads = omp_get_max_threads();
+    bool ok = allocate(&d, err) && choose_all(&d, err);
+    release(&d);
     return ok;
 }
 
@@ -238,21 +316,14 @@ bool generate(DecoderSession *session, const Prompts *prompts, const GenerateOpt
               Error *err) {
     memset(results, 0, (size_t)prompts->count * sizeof *results);
     if (!check_options(session, prompts, options, err)) return false;
-    int most = session_slots(session) / options->beams, vocab = decoder_config(session_decoder(session))->vocab;
-    if (most > prompts->count) most = prompts->count;
-    size_t rows = (size_t)most * (size_t)options->beams + 1;
-    float *logits = memory_new(rows * (size_t)vocab, sizeof *logits, err);
-    bool ok = logits != NULL;
+    bool ok = true;
     for (int i = 0; ok && i < prompts->count; i++) {
         results[i].ids = memory_new((size_t)options->max_new, sizeof *results[i].ids, err);
         ok = results[i].ids != NULL;
     }
-    if (ok && options->beams == 1) ok = choose_all(session, prompts, options, most, logits, results, err);
-    for (int first = 0; ok && options->beams > 1 && first < prompts->count; first += most) {
-        int count = prompts->count - first < most ? prompts->count - first : most;
-        ok = beam_wave(session, prompts, first, count, options, logits, results + first, err);
-    }
-    free(logits);
+    if (ok && prompts->count)
+        ok = options->beams == 1 ? decode(session, prompts, options, results, err)
+                                 : beam_search(session, prompts, options, results, err);
     if (!ok) generated_free(results, prompts->count);
     return ok;
 }
@@ -265,15 +336,16 @@ typedef struct Ranking {
     int count, vocab, group; /* group: slots of a prompt */
     float *logits;           /* [slots, vocab] */
     int32_t *slot, *from, *next, *row;
-    float *start; /* [prompts of a wave, vocab]: logits of each prompt's last row */
+    float *start, *norm; /* [prompts of a wave, vocab], [.. ]: logits of each prompt's last row; their log-sum-exp */
 } Ranking;
 
 static bool rank_allocate(Ranking *r, int prompts, Error *err) {
     size_t slots = (size_t)session_slots(r->session), vocab = (size_t)r->vocab;
     r->logits = memory_new(slots * vocab, sizeof *r->logits, err);
-    r->start = memory_new((size_t)prompts * vocab, sizeof *r->start, err);
+    r->start = memory_new((size_t)prompts * (vocab + 1), sizeof *r->start, err);
     r->slot = memory_new(4 * slots, sizeof *r->slot, err);
     if (!r->logits || !r->start || !r->slot) return false;
+    r->norm = r->start + (size_t)prompts * vocab;
     r->from = r->slot + slots;
     r->next = r->from + slots;
     r->row = r->next + slots;
@@ -286,6 +358,7 @@ static bool rank_prefill(Ranking *r, const Prompts *prompts, int first, int coun
     for (int p = 0; p < count; p++) r->slot[p] = p * r->group;
     if (!session_prefill(r->session, prompts->embeddings, prompts->cu + first, r->slot, count, r->start, err))
         return false;
+    memcpy(r->norm, session_choices(r->session).log_sum, (size_t)count * sizeof *r->norm);
     for (int p = 0; p < count; p++)
         for (int g = 1; g < r->group; g++, copies++) {
             r->from[copies] = p * r->group;
@@ -310,18 +383,19 @@ static int rank_rows(Ranking *r, int prompts, int begin, int end, int at) {
 static bool rank_chunk(Ranking *r, int prompts, int begin, int end, double *scores, Error *err) {
     for (int p = 0; p < prompts; p++) {
         const float *start = r->start + (int64_t)p * r->vocab;
-        double norm = log_sum_exp(start, r->vocab);
         for (int c = begin; c < end; c++)
-            scores[p * r->count + c] = r->candidates[c].count ? (double)start[r->candidates[c].ids[0]] - norm : 0;
+            scores[p * r->count + c] =
+                r->candidates[c].count ? (double)start[r->candidates[c].ids[0]] - (double)r->norm[p] : 0;
     }
     for (int at = 0;; at++) {
         int rows = rank_rows(r, prompts, begin, end, at);
         if (rows == 0) return true;
         if (!session_step(r->session, r->slot, r->next, rows, r->logits, err)) return false;
+        const float *norm = session_choices(r->session).log_sum;
         for (int i = 0; i < rows; i++) {
             const float *row = r->logits + (int64_t)i * r->vocab;
             const Candidate *candidate = &r->candidates[r->row[i] % r->count];
-            scores[r->row[i]] += (double)row[candidate->ids[at + 1]] - log_sum_exp(row, r->vocab);
+            scores[r->row[i]] += (double)row[candidate->ids[at + 1]] - (double)norm[i];
         }
     }
 }

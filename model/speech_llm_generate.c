@@ -3,8 +3,14 @@
 
 #include "model/speech_llm_internal.h"
 
-static const size_t SESSION_BYTES_MAX = (size_t)1 << 30; /* KV cache and prefill together */
-enum { PREFILL_TOKENS = 1024, RANK_TOGETHER = 64 /* candidates of a prompt that are scored side by side */ };
+/* KV cache and prefill together. On a GPU steps of many sequences take hardly longer than of few. */
+static const size_t SESSION_BYTES_MAX = (size_t)1 << 30, GPU_SESSION_BYTES_MAX = (size_t)8 << 30;
+enum {
+    CAPACITY_STEP = 128, /* so that the next batch, a little longer, finds room */
+    PREFILL_TOKENS = 1024,
+    GPU_PREFILL_TOKENS = 2048,
+    RANK_TOGETHER = 64 /* candidates of a prompt that are scored side by side */
+};
 
 static int64_t longest_prompt(const SpeechBatch *prompts) {
     int64_t longest = 0;
@@ -15,14 +21,24 @@ static int64_t longest_prompt(const SpeechBatch *prompts) {
     return longest;
 }
 
+/* A GPU's limit is half of what is free, within reason. */
+static size_t session_bytes_max(Device *dev) {
+    size_t available, all;
+    if (device_kind(dev) != DEVICE_CUDA || !device_memory_info(dev, &available, &all, NULL)) return SESSION_BYTES_MAX;
+    size_t half = available / 2;
+    return half < SESSION_BYTES_MAX ? SESSION_BYTES_MAX : half < GPU_SESSION_BYTES_MAX ? half : GPU_SESSION_BYTES_MAX;
+}
+
 /* A session of at most `slots` slots, in multiples of `group`, fewer where they would take too much memory. */
 static bool open_session(SpeechLlm *model, int64_t slots, int group, int64_t capacity, int64_t prefill, Error *err) {
+    session_close(model->session);
+    model->session = NULL;
+    model->asked_slots = slots;
+    const size_t most = session_bytes_max(model->dev);
     if (slots > INT32_MAX / capacity) slots = INT32_MAX / capacity;
-    while (slots > group && session_bytes(model->decoder, (int)slots, capacity, prefill) > SESSION_BYTES_MAX)
-        slots /= 2;
+    while (slots > group && session_bytes(model->decoder, (int)slots, capacity, prefill) > most) slots /= 2;
     slots -= slots % group;
     if (slots < group) slots = group;
-    session_close(model->session);
     model->prefill = prefill;
     model->session = session_open(model->decoder, (int)slots, capacity, prefill, err);
     return model->session != NULL;
@@ -35,11 +51,15 @@ static bool cover_session(SpeechLlm *model, const SpeechBatch *prompts, int64_t 
     if (capacity > speech_llm_max_positions(model))
         return fail(err, "a prompt of %" PRId64 " tokens and %" PRId64 " more go past the LLM's %" PRId64 " positions",
                     longest, more, speech_llm_max_positions(model));
-    int64_t prefill = longest > PREFILL_TOKENS ? longest : PREFILL_TOKENS;
+    int64_t prefill = device_kind(model->dev) == DEVICE_CUDA ? GPU_PREFILL_TOKENS : PREFILL_TOKENS;
+    if (prefill < longest) prefill = longest;
     const DecoderSession *have = model->session;
-    if (have && session_slots(have) >= count * group && session_capacity(have) >= capacity && model->prefill >= longest)
+    if (have && session_slots(have) >= group && model->asked_slots >= count * group &&
+        session_capacity(have) >= capacity && model->prefill >= longest)
         return true;
-    return open_session(model, count * group, group, capacity, prefill, err);
+    int64_t room = (capacity + CAPACITY_STEP - 1) / CAPACITY_STEP * CAPACITY_STEP,
+            most = speech_llm_max_positions(model);
+    return open_session(model, count * group, group, room < most ? room : most, prefill, err);
 }
 
 /* The prompts' embeddings, in the front's memory. */

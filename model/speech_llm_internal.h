@@ -49,6 +49,7 @@ struct SpeechLlm {
     int32_t *rows, *targets; /* [responses], host */
     float *row_loss;         /* [responses] */
     DecoderSession *session; /* of the last generation, kept for the next */
+    int64_t asked_slots;     /* of it; it has fewer where memory did not do */
     int64_t prefill;         /* tokens that enter the session at a time */
 };
 

@@ -4,10 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Clips go through the convolutions in groups of about this many samples, which bounds their memory: the
- * first layer makes 512 channels of every 5 samples. */
-enum { CHUNK_SAMPLES = 5 * AUDIO_RATE };
-
 static const float CONV_EPS = 1e-5f; /* PyTorch's default, whatever layer_norm_eps says */
 
 /* ---- layout ------------------------------------------------------------------------------- */
@@ -31,6 +27,15 @@ static void layout_convs(const Wavlm *wavlm, WavlmWork *work, Arena *arena) {
     work->normed_conv = take(arena, "encoder.conv.normed", dtype, rows, config->conv_dim[config->convs - 1]);
 }
 
+/* Clips go through the convolutions in groups of so many samples, which bounds their memory: the first layer makes
+ * 512 channels of every 5. Two layers' outputs are there at once. */
+static int64_t chunk_samples(const Wavlm *wavlm, const WavlmLimits *limits) {
+    const WavlmConfig *config = &wavlm->config;
+    int64_t samples = device_chunk(wavlm->dev) / 2 / config->conv_dim[0] * config->conv_stride[0];
+    if (samples < limits->longest) samples = limits->longest;
+    return samples < limits->samples ? samples : limits->samples;
+}
+
 bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *kept, Arena *arena,
                   Error *err) {
     const WavlmConfig *config = &wavlm->config;
@@ -46,8 +51,7 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
     work->limits = *limits;
     work->frames = n;
     work->longest_frames = wavlm_frames(config, limits->longest);
-    work->chunk = limits->longest > CHUNK_SAMPLES ? limits->longest : CHUNK_SAMPLES;
-    if (work->chunk > limits->samples) work->chunk = limits->samples;
+    work->chunk = chunk_samples(wavlm, limits);
     /* samples, frames, and for each chunk a table of every convolution's input and of the last one's output;
      * a chunk has at least one clip. */
     work->table_entries = (limits->clips + 1) * 2 + limits->clips * 2 * (config->convs + 1);

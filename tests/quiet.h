@@ -7,22 +7,25 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Returns what quiet_end wants back. SHOW_RUNS in the environment keeps the lines. */
-static inline int quiet_begin(void) {
+/* Sends a stream to /dev/null. Returns what hush_end wants back. SHOW_RUNS in the environment keeps the lines. */
+static inline int hush_begin(FILE *stream) {
     if (getenv("SHOW_RUNS")) return -1;
-    fflush(stderr);
-    int kept = dup(STDERR_FILENO), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    fflush(stream);
+    int kept = dup(fileno(stream)), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (kept < 0 || nowhere < 0) abort();
-    dup2(nowhere, STDERR_FILENO);
+    dup2(nowhere, fileno(stream));
     close(nowhere);
     return kept;
 }
 
-static inline void quiet_end(int kept) {
+static inline void hush_end(FILE *stream, int kept) {
     if (kept < 0) return;
-    fflush(stderr);
-    dup2(kept, STDERR_FILENO);
+    fflush(stream);
+    dup2(kept, fileno(stream));
     close(kept);
 }
+
+static inline int quiet_begin(void) { return hush_begin(stderr); }
+static inline void quiet_end(int kept) { hush_end(stderr, kept); }
 
 #endif

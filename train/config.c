@@ -65,6 +65,9 @@ static const char DEFAULT_USER[] = "Describe the emotion of the speaker and the 
     WORD(data, shards, NULL, 1)                                                                                        \
     FLAG(data, speaker_overlap, false)                                                                                 \
     CHOICE(data, sampling, SAMPLING_NATURAL, SAMPLINGS)                                                                \
+    INTEGER(data, shuffle_shards, 16, 0, INT32_MAX)                                                                    \
+    WORD(data, cache, NULL, 1)                                                                                         \
+    NUMBER(data, cache_gib, 16, 1e-6, 1e6)                                                                             \
     CHOICE(data, overlong, OVERLONG_CUT, OVERLONGS)                                                                    \
     NUMBER(data, max_seconds, 30, 0.025, 36000)
 #define PROMPT_KEYS(INTEGER, NUMBER, FLAG, CHOICE, WORD)                                                               \
@@ -339,7 +342,7 @@ static bool resolve_data(RunConfig *config, const RawConfig *raw, const char *pa
         return false;
     if (data->validation_share > 0 && (data->validation_groups.count || data->validation_speakers.count))
         return fail_usage(err, "%s: data.validation takes either names or a share, not both", path);
-    if (!data->shards) return fail_usage(err, "%s: data.shards is missing: name a shard folder", path);
+    if (!data->shards) return fail_usage(err, "%s: data.shards is missing: name a shard folder, or its URL", path);
     for (unsigned i = 0; i < data->classes.count; i++)
         for (unsigned k = 0; k < i; k++)
             if (strcmp(data->classes.items[i], data->classes.items[k]) == 0)
@@ -555,6 +558,13 @@ bool config_write(const RunConfig *config, const char *path, Error *err) {
 int config_prosody_channels(const RunConfig *config) {
     if (config->prompt.input != INPUT_SPEECH || config->model.adapter.prosody == PROSODY_NONE) return 0;
     return config->model.adapter.prosody == PROSODY_ENERGY ? 1 : 3;
+}
+
+ShardCacheOptions config_cache(const RunConfig *config) {
+    ShardCacheOptions cache = shard_cache_default();
+    cache.folder = config->data.cache;
+    cache.bytes = (int64_t)(config->data.cache_gib * 0x1p30);
+    return cache;
 }
 
 SpeechLlmConfig config_model(const RunConfig *config) {

@@ -48,14 +48,17 @@ typedef struct ModelSection {
 } ModelSection;
 
 typedef struct DataSection {
-    const char *shards;
-    TextList classes; /* empty: every emotion of the shards, sorted */
+    const char *shards; /* folder, or URL of one */
+    TextList classes;   /* empty: every emotion of the shards, sorted */
     LabelRule *labels;
     unsigned labels_count;
     TextList test_groups, test_speakers, validation_groups, validation_speakers;
     double validation_share; /* of the training utterances, drawn by the seed; where no names are given */
     bool speaker_overlap;    /* allow a speaker in both test and training */
     Sampling sampling;
+    int64_t shuffle_shards; /* mixed at a time; 0: all */
+    const char *cache;      /* folder for shards behind a URL; null: the user's */
+    double cache_gib;
     Overlong overlong;
     double max_seconds;
 } DataSection;
@@ -110,6 +113,7 @@ bool config_write(const RunConfig *config, const char *path, Error *err); /* eve
 char *config_text(const RunConfig *config, Error *err);
 void config_free(RunConfig *config);
 
+ShardCacheOptions config_cache(const RunConfig *config);
 SpeechLlmConfig config_model(const RunConfig *config);
 DeviceChoice config_device(const RunConfig *config);
 ResponseFormat config_response(const RunConfig *config);

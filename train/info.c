@@ -21,6 +21,7 @@ static bool has(const char *folder, const char *name) {
 typedef enum FolderKind { KIND_UNKNOWN, KIND_SHARDS, KIND_RUN, KIND_CHECKPOINT, KIND_MODEL } FolderKind;
 
 static FolderKind kind_of(const char *path) {
+    if (shards_is_url(path)) return KIND_SHARDS;
     if (has(path, "state.json")) return KIND_CHECKPOINT;
     if (has(path, "config.yaml") && has(path, "setup.json")) return KIND_RUN;
     if (has(path, "index.json")) return KIND_SHARDS;

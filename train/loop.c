@@ -28,11 +28,25 @@ static bool hash_config(const RunConfig *config, uint64_t *hash, Error *err) {
     same.device.threads = same.train.threads = same.train.keep = same.train.checkpoint_every = 0;
     same.train.encoder_cache = CACHE_OFF;
     same.data.shards = ""; /* may have moved; its hash is checked */
+    same.data.cache = NULL;
+    same.data.cache_gib = 0;
     same.output = "";
     char *text = config_text(&same, err);
     if (text) *hash = XXH64(text, strlen(text), 0);
     free(text);
     return text != NULL;
+}
+
+/* A cache that is too small for the order works, slowly. */
+static void print_cache(const Trainer *trainer, FILE *out) {
+    const DataSection *data = &trainer->run->config->data;
+    int64_t room = shards_room(trainer->run->shards),
+            wanted = order_room(trainer->run->shards, &trainer->steps.order_options);
+    if (room > 0 && wanted > room)
+        fprintf(out,
+                "the cache of %.3g GiB holds fewer than the shards that are mixed at a time, and will fetch some again "
+                "and again: raise data.cache_gib to %.3g, or lower data.shuffle_shards (%" PRId64 ")\n",
+                data->cache_gib, (double)wanted / 0x1p30 + 0.01, data->shuffle_shards);
 }
 
 static void print_examples(const Trainer *trainer, FILE *out) {
@@ -46,6 +60,7 @@ static void print_examples(const Trainer *trainer, FILE *out) {
     if (examples->cut)
         fprintf(out, "%zu clips are longer than data.max_seconds (%g) and are %s\n", examples->cut,
                 run->config->data.max_seconds, run->config->data.overlong == OVERLONG_SPLIT ? "split" : "cut");
+    print_cache(trainer, out);
     int64_t count = (int64_t)examples->count;
     fprintf(out, "%" PRId64 " steps over %" PRId64 " training examples\n", trainer->steps.total, count);
     if (trainer_caches(trainer))

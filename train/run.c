@@ -94,7 +94,8 @@ static bool fit_cuts(Run *run, Error *err) {
 }
 
 static bool open_data(Run *run, Error *err) {
-    run->shards = shards_open(run->config->data.shards, err);
+    const ShardCacheOptions cache = config_cache(run->config);
+    run->shards = shards_open_cached(run->config->data.shards, &cache, err);
     if (!run->shards) return false;
     if (!run->classes && !classes_make(run, err)) return false;
     return splits_make(run, err) && (run->cuts || run->train.count == 0 || fit_cuts(run, err));

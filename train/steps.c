@@ -164,6 +164,7 @@ bool steps_open(Steps *steps, const Run *run, const Examples *examples, Error *e
                                            .chosen_count = count,
                                            .shuffle = true,
                                            .sampling = run->config->data.sampling,
+                                           .shuffle_shards = (int)run->config->data.shuffle_shards,
                                            .classes = steps->classes,
                                            .seed = (uint64_t)train->seed};
     if (train->epochs > 0) steps->end = (int64_t)ceil(train->epochs * (double)count);

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/softmax.h"
 
 static float row_exp(float *to, const float *x, float most, int64_t n) {
     float sum = 0.0f;
@@ -37,6 +38,28 @@ bool cpu_cross_entropy(Device *dev, const CrossEntropyArgs *a, Error *err) {
         if (!a->gradient) continue;
         row_scale(x, a->scale / sum, vocab);
         x[a->target[r]] -= a->scale;
+    }
+    return true;
+}
+
+void softmax_terms(float *x, int64_t count) { row_exp(x, x, row_max(x, count), count); }
+
+static int32_t first_equal(const float *x, float value, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] == value) return (int32_t)i;
+    return 0;
+}
+
+bool cpu_greedy(Device *dev, const GreedyArgs *a, Error *err) {
+    (void)dev, (void)err;
+    int64_t n = a->logits.rows, vocab = a->logits.cols;
+#pragma omp parallel for schedule(static) if (n * vocab > PARALLEL_FROM)
+    for (int64_t r = 0; r < n; r++) {
+        const float *x = row_of(a->logits, r);
+        float most = row_max(x, vocab);
+        ((int32_t *)a->token.data)[r] = first_equal(x, most, vocab);
+        floats(a->logit)[r] = most;
+        floats(a->log_sum)[r] = most + logf(row_exp_sum(x, most, vocab));
     }
     return true;
 }

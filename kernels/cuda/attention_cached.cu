@@ -10,13 +10,17 @@ struct Cut {
     int parts, keys;
 };
 
-static Cut cut_of(const AttentionCachedArgs *a) {
+/* No more for a smaller longest. */
+static int64_t most_parts(const AttentionCachedArgs *a) {
     int group = a->heads / a->kv_heads;
     int64_t blocks = a->q.rows * a->kv_heads * ((group + HEADS - 1) / HEADS);
     int64_t parts = blocks ? (FILL + blocks - 1) / blocks : 1, most = (a->longest + LEAST_KEYS - 1) / LEAST_KEYS;
     if (parts > most) parts = most;
-    if (parts < 1) parts = 1;
-    int64_t keys = (a->longest + parts - 1) / parts;
+    return parts < 1 ? 1 : parts;
+}
+
+static Cut cut_of(const AttentionCachedArgs *a) {
+    int64_t parts = most_parts(a), keys = (a->longest + parts - 1) / parts;
     keys = (keys + TILE_KEYS - 1) / TILE_KEYS * TILE_KEYS;
     if (keys < TILE_KEYS) keys = TILE_KEYS;
     return Cut{(int)((a->longest + keys - 1) / keys > 1 ? (a->longest + keys - 1) / keys : 1), (int)keys};
@@ -176,18 +180,17 @@ static bool attend_cached(Device *dev, const AttentionCachedArgs *a, bool whole,
 }
 
 extern "C" size_t cuda_attention_cached_scratch(const Device *dev, const AttentionCachedArgs *a) {
-    Cut cut = cut_of(a);
-    if (dev->dtype == DTYPE_F32 || cut.parts == 1) return 0;
-    return (size_t)(a->q.rows * a->heads * cut.parts) * (DIMENSIONS + SHARE_REST) * sizeof(float);
+    int64_t parts = most_parts(a);
+    if (dev->dtype == DTYPE_F32 || parts == 1) return 0;
+    return (size_t)(a->q.rows * a->heads * parts) * (DIMENSIONS + SHARE_REST) * sizeof(float);
 }
 
 extern "C" bool cuda_attention_cached(Device *dev, const AttentionCachedArgs *a, Error *err) {
     if (!a->q.rows) return true;
     if (dev->dtype == DTYPE_F32) return attention_cached_f32(dev, a, err);
     float *partial = NULL;
-    size_t bytes = cuda_attention_cached_scratch(dev, a);
-    if (bytes) {
-        partial = (float *)device_scratch(dev, bytes, err);
+    if (cut_of(a).parts > 1) {
+        partial = (float *)device_scratch(dev, cuda_attention_cached_scratch(dev, a), err);
         if (!partial) return fail_in(err, "attention_cached");
     }
     bool whole = attention_whole(a->q, a->dim) && attention_whole(a->k_cache, a->dim) &&

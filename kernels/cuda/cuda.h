@@ -35,6 +35,11 @@ bool cuda_device_capture_begin(Device *dev, Error *err);
 DeviceGraph *cuda_device_capture_end(Device *dev, Error *err);
 bool cuda_device_replay(Device *dev, DeviceGraph *graph, Error *err);
 void cuda_device_graph_free(Device *dev, DeviceGraph *graph);
+
+/* A moment of the stream; the seconds between two that have been waited for. */
+bool cuda_mark(Device *dev, void **mark, Error *err);
+bool cuda_mark_seconds(void *from, void *to, double *seconds, Error *err);
+void cuda_mark_free(void *mark);
 char *cuda_device_algorithms(const Device *dev, Error *err);
 bool cuda_device_use_algorithms(Device *dev, const char *json, bool *fits, Error *err);
 

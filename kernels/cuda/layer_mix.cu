@@ -130,6 +130,9 @@ static Mix mix_of(const Tensor *state, int count, Tensor weight, Tensor y) {
     return m;
 }
 
+/* Whole reads of 16 bytes: nvcc makes one of TOGETHER shares, past the last too. */
+static size_t shares_bytes(int count) { return sizeof(float) * (size_t)((count + TOGETHER - 1) / TOGETHER * TOGETHER); }
+
 extern "C" bool cuda_layer_mix(Device *dev, const LayerMixArgs *a, Error *err) {
     Mix m = mix_of(a->state, a->count, a->weight, a->y);
     int width = mix_width(a->state, a->count, a->y);
@@ -137,7 +140,7 @@ extern "C" bool cuda_layer_mix(Device *dev, const LayerMixArgs *a, Error *err) {
     void (*bf16_kernel)(const Mix) = width > 1 ? mix_kernel<bf16, 8> : mix_kernel<bf16, 1>;
     void (*float_kernel)(const Mix) = width > 1 ? mix_kernel<float, 4> : mix_kernel<float, 1>;
     return launch(dev, err, "layer_mix", dev->dtype == DTYPE_BF16 ? bf16_kernel : float_kernel,
-                  blocks_for(m.rows * m.vectors, THREADS), dim3(THREADS), sizeof(float) * (size_t)m.count, m);
+                  blocks_for(m.rows * m.vectors, THREADS), dim3(THREADS), shares_bytes(m.count), m);
 }
 
 static dim3 dot_blocks(const LayerMixBackwardArgs *a) {

@@ -1,11 +1,15 @@
 /* LoRA's skinny products by hand: each reads its large operand once, whatever it computes of it.
  *
- * A block takes a strip of 512 or 1024 columns of the large operand, which its eight warps share, and walks down
- * a group of rows, 16 at a time. Of the small operands a warp keeps what its columns meet in registers: A or sB as
- * fragments of the inner rows' product, and the sums of the gradients. The inner rows of a strip are summed over the
- * warps in shared memory, then over strips by a second kernel; gradients over groups of rows by a third. All sums have
- * a fixed order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without tensor cores.
- */
+ * Inner rows alone, x·Aᵀ, are summed by blocks that take whole rows, straight from global memory to registers.
+ *
+ * Where gradients are wanted too, or there are few rows, a block takes a strip of columns of the large operand, which
+ * its eight warps share, and walks down a group of rows, 16 at a time. Of the small operands a warp keeps what its
+ * columns meet in registers: A or sB as fragments of the inner rows' product, and the sums of the gradients. The inner
+ * rows of a strip are summed over the warps in shared memory, then over strips by a second kernel; gradients over
+ * groups of rows by a third.
+ *
+ * All sums have a fixed order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without
+ * tensor cores. */
 #include "kernels/cuda/lora.cuh"
 
 #include "kernels/cuda/eight.cuh"
@@ -20,8 +24,8 @@ enum {
     TILE_BYTES = TILE_ROWS * TILE_COLS * 2
 };
 
-/* One block for each of a large GPU's processors has enough on its way; of more, the partial sums would cost. */
-enum { BLOCKS_WANTED = 128, GROUP_LEAST = 128 };
+/* Of a large GPU (132 on Hopper): rows are grouped so that blocks fill them evenly. */
+enum { PROCESSORS = 132, GROUP_LEAST = 128, GROUPS_MOST = 64 };
 
 /* Of so few rows, as in generation, the small operand takes longest: strips of one warp, so that many blocks read it.
  */
@@ -131,13 +135,15 @@ static __device__ __forceinline__ float small_at(const Walk<T> &k, const Strip &
 
 /* ---- the walk, on tensor cores ---- */
 
-template <int NT> struct Layout { /* of shared memory, in bytes */
+template <int NT, bool INNER = true> struct Layout { /* of shared memory, in bytes */
     enum {
-        LOW_ROW = (NT + 1) * 16, /* an odd number of 16 bytes: ldmatrix without conflicts */
-        SUM_ROW = NT * 8 + 8,    /* floats */
+        LOW_ROW = (NT + 1) * 16,   /* an odd number of 16 bytes: ldmatrix without conflicts */
+        SUM_ROW = NT * 8 + 8,      /* floats */
+        BUFFERS = NT <= 2 ? 2 : 1, /* of sums: one is read while another is filled, where there is room */
+        SUM_FLOATS = WARPS * TILE_ROWS * SUM_ROW,
         LOWS = STAGES * WARPS * TILE_BYTES,
         SUMS = LOWS + STAGES * TILE_ROWS * LOW_ROW,
-        MASKED = SUMS + WARPS * TILE_ROWS * SUM_ROW * 4,
+        MASKED = SUMS + (INNER ? BUFFERS * SUM_FLOATS * 4 : 0),
         ALL = MASKED + WARPS * TILE_BYTES
     };
 };
@@ -239,11 +245,14 @@ template <int NT> static __device__ __forceinline__ Four four_of(int item) {
     return Four{pair / 2 * 4 + pair % 2 + rest % 8 / 4 * 2, 8 * eights + rest % 4};
 }
 
-/* Sums 16 inner rows over the warps, in order. */
+/* Sums 16 inner rows, those of tile `tile`, over the warps, in order. Other warps do it for other tiles. */
 template <int NT>
 static __device__ __forceinline__ void put_inner(const Walk<bf16> &k, const float *sums, int64_t row, int64_t last,
-                                                 int strip, int first) {
-    for (int item = (int)threadIdx.x; item < TILE_ROWS * 2 * NT; item += THREADS) {
+                                                 int strip, int first, int tile) {
+    enum { ITEMS = TILE_ROWS * 2 * NT };
+    row += (int64_t)tile * TILE_ROWS;
+    sums += tile % Layout<NT>::BUFFERS * Layout<NT>::SUM_FLOATS;
+    for (int item = ((int)threadIdx.x + tile * ITEMS) % THREADS; item < ITEMS; item += THREADS) {
         Four of = four_of<NT>(item);
         float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -281,15 +290,17 @@ static __device__ __forceinline__ void put_gradient(const Walk<bf16> &k, float (
             }
 }
 
-/* How many tiles beside each other a warp takes: as its registers allow, and the partial sums' sizes ask. */
+/* How many tiles beside each other a warp takes, and how many blocks a processor: as registers allow. */
 static __host__ __device__ constexpr int tiles_beside(int nt, bool inner, bool gradient) {
-    return inner && nt <= (gradient ? 2 : 6) ? 2 : 1;
+    return inner && !gradient && nt <= 6 ? 2 : 1;
 }
+
+static __host__ __device__ constexpr int blocks_beside(int nt) { return nt <= 2 ? 2 : 1; }
 
 /* Grid: strips, groups of rows, passes of 8 · NT inner columns. */
 template <int NT, bool INNER, bool GRADIENT>
-static __global__ void __launch_bounds__(THREADS) skinny_kernel(Walk<bf16> k) {
-    typedef Layout<NT> At;
+static __global__ void __launch_bounds__(THREADS, blocks_beside(NT)) skinny_kernel(Walk<bf16> k) {
+    typedef Layout<NT, INNER> At;
     enum { TILES = tiles_beside(NT, INNER, GRADIENT) };
     char *shared = shared_memory();
     float *sums = (float *)(shared + At::SUMS);
@@ -319,7 +330,9 @@ static __global__ void __launch_bounds__(THREADS) skinny_kernel(Walk<bf16> k) {
             if (step < 0 && beside) break;
             if (step >= 0) {
                 copy_async_wait<STAGES - 2>();
-                __syncthreads(); /* this step's tiles are here; the last one's, and its sums, have been read */
+                __syncthreads(); /* this step's tiles are here; the last one's have been read, its sums are there */
+                if (INNER && At::BUFFERS > 1 && step > 0 && !beside)
+                    put_inner<NT>(k, sums, row, last, (int)blockIdx.x, pass, step / TILES - 1);
             }
             if (loaded < steps) {
                 int stage = loaded & (STAGES - 1), tile = loaded / TILES;
@@ -347,14 +360,15 @@ static __global__ void __launch_bounds__(THREADS) skinny_kernel(Walk<bf16> k) {
                     from = masked;
                 }
                 if (INNER)
-                    inner_tile<NT>(from, small[beside], sums + warp * TILE_ROWS * At::SUM_ROW, beside > 0, begin, end,
-                                   lane);
+                    inner_tile<NT>(from, small[beside],
+                                   sums + step / TILES % At::BUFFERS * At::SUM_FLOATS + warp * TILE_ROWS * At::SUM_ROW,
+                                   beside > 0, begin, end, lane);
                 if (GRADIENT) gradient_tile<NT>(from, lows, sum[beside], begin, end, lane);
             }
         }
-        if (INNER && step >= 0) {
+        if (INNER && step >= 0 && (At::BUFFERS == 1 || step + TILES >= steps)) {
             __syncthreads();
-            put_inner<NT>(k, sums, row + (int64_t)(step / TILES) * TILE_ROWS, last, (int)blockIdx.x, pass);
+            put_inner<NT>(k, sums, row, last, (int)blockIdx.x, pass, step / TILES);
         }
     }
 #pragma unroll
@@ -362,7 +376,7 @@ static __global__ void __launch_bounds__(THREADS) skinny_kernel(Walk<bf16> k) {
         if (GRADIENT) put_gradient<NT>(k, sum[beside], columns + beside * TILE_COLS, strip.end, pass, lane);
 }
 
-/* ---- sums over strips and over groups of rows ---- */
+/* ---- where inner rows go ---- */
 
 template <typename T>
 static __device__ __forceinline__ void put_inner_element(const Inner<T> &to, int64_t row, int j, int rank,
@@ -375,6 +389,127 @@ static __device__ __forceinline__ void put_inner_element(const Inner<T> &to, int
 template <typename T> static __host__ __device__ inline int inner_cols(const Inner<T> &to, int rank) {
     return to.tail ? to.tail_cols : rank;
 }
+
+/* ---- inner rows of x alone ----
+ *
+ * A block takes 16 · MT whole rows, and its warps take turns at their columns, 32 at a time, the next ones under way
+ * meanwhile. A lane loads 16 bytes of a row, and of A's rows, as they lie: that k of the fragments then means other
+ * columns is the same for both. The warps' sums meet in shared memory once. */
+
+template <int NT> struct RowTiles { /* of 16 rows, as registers allow */
+    enum { COUNT = NT <= 2 ? 4 : 2, SUM_ROW = NT * 8 + 8 };
+};
+
+/* A's rows end to end in bf16 [Σr, ld], small enough for 32 bits to count its elements. */
+struct PackedA {
+    const bf16 *data;
+    int ld;
+};
+
+static __device__ __forceinline__ uint4 masked16(uint4 raw, const DropoutMask &mask, int64_t row, int64_t column) {
+    float v[8], factor[8];
+    Eight<bf16> eight;
+    eight.part[0] = raw;
+    unpack8(v, eight);
+    dropout_factor8(factor, mask, random_row(mask.key, row), column);
+#pragma unroll
+    for (int c = 0; c < 8; c++) v[c] *= factor[c];
+    pack8(eight, v);
+    return eight.part[0];
+}
+
+/* 16 bytes of each of a lane's rows, of which `rows` follow `from`. */
+template <int MT>
+static __device__ __forceinline__ void load_rows(uint4 (*x)[2], const bf16 *from, int64_t ld, int rows, bool inside) {
+#pragma unroll
+    for (int at = 0; at < 2 * MT; at++)
+        x[at / 2][at % 2] = inside && 8 * at < rows ? load16(from + 8 * at * ld) : make_uint4(0, 0, 0, 0);
+}
+
+/* sum += 32 columns of x times those of A's rows, inner columns 8 · begin to 8 · end of the pass. */
+template <int NT, int MT>
+static __device__ __forceinline__ void multiply_rows(float (*sum)[NT][4], const uint4 (*x)[2], const Walk<bf16> &k,
+                                                     const PackedA &a, int column, int j, int begin, int end) {
+    const bf16 *from = a.data + column;
+#pragma unroll
+    for (int nt = 0; nt < NT; nt++, j += 8) {
+        if (nt < begin || nt >= end) continue;
+        uint4 b = make_uint4(0, 0, 0, 0);
+        if (column < a.ld && j < k.lora.rank) b = load16(from + j * a.ld);
+        const uint32_t first[2] = {b.x, b.y}, second[2] = {b.z, b.w};
+#pragma unroll
+        for (int mt = 0; mt < MT; mt++) {
+            const uint4 upper = x[mt][0], lower = x[mt][1];
+            const uint32_t left[4] = {upper.x, lower.x, upper.y, lower.y};
+            const uint32_t right[4] = {upper.z, lower.z, upper.w, lower.w};
+            mma_16816(sum[mt][nt], left, first);
+            mma_16816(sum[mt][nt], right, second);
+        }
+    }
+}
+
+/* The same of x as each part's dropout leaves it. */
+template <int NT, int MT>
+static __device__ __forceinline__ void multiply_masked(float (*sum)[NT][4], const uint4 (*x)[2], const Walk<bf16> &k,
+                                                       const PackedA &a, int64_t row, int column, int j, int pass) {
+    for (int i = 0; i < LINEAR_PARTS; i++) {
+        const LoraPart &p = k.lora.part[i];
+        int begin = (p.first - pass) / 8, end = (p.first + p.rank - pass) / 8;
+        if (!p.rank || end <= 0 || begin >= NT) continue;
+        uint4 kept[MT][2];
+#pragma unroll
+        for (int at = 0; at < 2 * MT; at++) {
+            kept[at / 2][at % 2] = x[at / 2][at % 2];
+            if (p.drops && row + 8 * at < k.rows)
+                kept[at / 2][at % 2] = masked16(kept[at / 2][at % 2], p.mask, row + 8 * at, column);
+        }
+        multiply_rows<NT, MT>(sum, kept, k, a, column, j, begin, end);
+    }
+}
+
+/* Grid: rows, passes of 8 · NT inner columns. */
+template <int NT, bool DROPS>
+static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
+    inner_rows_kernel(Walk<bf16> k, PackedA a, Inner<bf16> to) {
+    constexpr int MT = RowTiles<NT>::COUNT, ROW = RowTiles<NT>::SUM_ROW, STEP = 32;
+    float *sums = (float *)shared_memory(); /* [WARPS, 16 · MT, ROW] */
+    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, pass = (int)blockIdx.y * NT * 8;
+    int64_t first = (int64_t)blockIdx.x * 16 * MT, row = first + lane / 4;
+    int column = warp * STEP + lane % 4 * 8, rows = k.rows - row < 16 * MT ? (int)(k.rows - row) : 16 * MT;
+    const bf16 *from = k.large + row * k.ld + column;
+    float sum[MT][NT][4] = {};
+    uint4 x[MT][2], next[MT][2];
+    load_rows<MT>(next, from, k.ld, rows, column < a.ld);
+    for (int begin = 0; begin < a.ld; begin += WARPS * STEP, column += WARPS * STEP) {
+#pragma unroll
+        for (int at = 0; at < 2 * MT; at++) x[at / 2][at % 2] = next[at / 2][at % 2];
+        from += WARPS * STEP;
+        load_rows<MT>(next, from, k.ld, rows, column + WARPS * STEP < a.ld);
+        if (DROPS)
+            multiply_masked<NT, MT>(sum, x, k, a, row, column, pass + lane / 4, pass);
+        else
+            multiply_rows<NT, MT>(sum, x, k, a, column, pass + lane / 4, 0, NT);
+    }
+#pragma unroll
+    for (int mt = 0; mt < MT; mt++)
+#pragma unroll
+        for (int nt = 0; nt < NT; nt++) {
+            float2 *upper = (float2 *)(sums + (warp * 16 * MT + 16 * mt + lane / 4) * ROW + 8 * nt + 2 * (lane % 4));
+            upper[0] = make_float2(sum[mt][nt][0], sum[mt][nt][1]);
+            upper[4 * ROW] = make_float2(sum[mt][nt][2], sum[mt][nt][3]);
+        }
+    __syncthreads();
+    int cols = inner_cols(to, k.lora.rank) - pass;
+    if (cols > 8 * NT && pass + 8 * NT < k.lora.rank) cols = 8 * NT; /* what is past the last pair is the last pass's */
+    for (int item = (int)threadIdx.x; item < 16 * MT * cols; item += THREADS) {
+        int r = item / cols, j = item % cols;
+        float total = 0.0f;
+        for (int w = 0; w < WARPS && j < 8 * NT; w++) total += sums[(w * 16 * MT + r) * ROW + j];
+        if (first + r < k.rows) put_inner_element(to, first + r, pass + j, k.lora.rank, total);
+    }
+}
+
+/* ---- sums over strips and over groups of rows ---- */
 
 static __global__ void __launch_bounds__(THREADS) gather_kernel(Walk<bf16> k, Inner<bf16> to) {
     int cols = inner_cols(to, k.lora.rank);
@@ -480,10 +615,16 @@ static bool wants_inner(const Skinny *s) { return tensor_present(s->inner) || te
 /* Inner columns that a strip meets. */
 static int rank_across(const Skinny *s, const LoraParts *lora) { return s->of_dy ? largest_rank(lora) : lora->rank; }
 
-/* Groups of rows, at most: no more for fewer rows. */
-static int64_t most_groups(int strips, int64_t rows) {
-    int64_t wanted = strips ? (BLOCKS_WANTED + strips - 1) / strips : 1, most = (rows + GROUP_LEAST - 1) / GROUP_LEAST;
-    return most < 1 ? 1 : most < wanted ? most : wanted;
+/* Groups of rows, at most: as few as leave hardly a processor idle while others work. No more for fewer rows. */
+static int64_t most_groups(int strips, int64_t rows, int beside) {
+    int64_t most = (rows + GROUP_LEAST - 1) / GROUP_LEAST, slots = (int64_t)PROCESSORS * beside, best = 1;
+    double busy = 0.0;
+    for (int64_t groups = 1; strips && groups <= most && groups <= GROUPS_MOST; groups++) {
+        int64_t blocks = strips * groups, waves = (blocks + slots - 1) / slots;
+        double share = (double)blocks / (double)(waves * slots);
+        if (share > busy + 0.03) busy = share, best = groups;
+    }
+    return best;
 }
 
 /* The plan of a walk, without its partial sums' memory. */
@@ -497,15 +638,18 @@ template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *l
     bool few = !gradient && k.rows <= FEW_ROWS;
     k.strip = tiles_beside(nt, inner, gradient) * TILE_COLS * (few ? 1 : WARPS);
     k.width = (rank + 8 * nt - 1) / (8 * nt) * 8 * nt;
-    int64_t most = most_groups(strip_count(k), k.rows);
+    int64_t most = most_groups(strip_count(k), k.rows, blocks_beside(nt));
     k.group_rows = ((k.rows + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     k.groups = k.rows ? (int)((k.rows + k.group_rows - 1) / k.group_rows) : 0;
     return k;
 }
 
+/* Whether whole rows are taken, of however many. */
+static bool by_rows(const Skinny *s) { return !s->of_dy && !wants_gradient(s); }
+
 /* Floats of partial sums, of the inner rows and of the gradients; for any fewer rows no more. */
 static int64_t inner_floats(const Skinny *s, const Walk<bf16> &k) {
-    int64_t rows = strip_count(k) * k.rows, few = k.rows < FEW_ROWS ? k.rows : FEW_ROWS;
+    int64_t rows = by_rows(s) ? 0 : strip_count(k) * k.rows, few = k.rows < FEW_ROWS ? k.rows : FEW_ROWS;
     Walk<bf16> narrow = k;
     narrow.strip = TILE_COLS;
     few *= strip_count(narrow);
@@ -513,13 +657,16 @@ static int64_t inner_floats(const Skinny *s, const Walk<bf16> &k) {
 }
 
 static int64_t gradient_floats(const Skinny *s, const Walk<bf16> &k) {
-    return wants_gradient(s) ? most_groups(strip_count(k), k.rows) * k.width * k.cols : 0;
+    int beside = blocks_beside(tiles_across(rank_across(s, &k.lora)));
+    return wants_gradient(s) ? most_groups(strip_count(k), k.rows, beside) * k.width * k.cols : 0;
 }
 
 size_t skinny_scratch(const Skinny *s, const LoraParts *lora) {
     if (!lora->rank || s->large.dtype != DTYPE_BF16) return 0;
     Walk<bf16> k = walk_of<bf16>(s, lora);
-    return (size_t)(inner_floats(s, k) + gradient_floats(s, k)) * sizeof(float);
+    size_t sums = (size_t)(inner_floats(s, k) + gradient_floats(s, k)) * sizeof(float);
+    size_t packed = by_rows(s) && k.rows > FEW_ROWS ? (size_t)(lora->rank * k.cols) * sizeof(bf16) : 0;
+    return sums > packed ? sums : packed;
 }
 
 /* Whether 16-byte copies and whole fragments do. */
@@ -542,10 +689,41 @@ static Gradients gradients_of(const Skinny *s) {
 
 template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner, bool gradient, Error *err) {
     dim3 grid((unsigned)strip_count(k), (unsigned)k.groups, (unsigned)(k.width / (8 * NT)));
-    size_t shared = k.lora.drops && !k.of_dy ? Layout<NT>::ALL : Layout<NT>::MASKED;
+    typedef Layout<NT, true> Both;
+    typedef Layout<NT, false> Alone; /* gradients */
+    bool masks = k.lora.drops && !k.of_dy;
+    size_t shared = masks ? Both::ALL : Both::MASKED;
+    if (!inner) shared = masks ? Alone::ALL : Alone::MASKED;
     if (inner && gradient) return LAUNCH(dev, err, (skinny_kernel<NT, true, true>), grid, THREADS, shared, k);
     if (inner) return LAUNCH(dev, err, (skinny_kernel<NT, true, false>), grid, THREADS, shared, k);
     return LAUNCH(dev, err, (skinny_kernel<NT, false, true>), grid, THREADS, shared, k);
+}
+
+template <int NT>
+static bool rows_of(Device *dev, const Walk<bf16> &k, const PackedA &a, const Inner<bf16> &to, Error *err) {
+    enum { ROWS = 16 * RowTiles<NT>::COUNT };
+    dim3 grid = blocks_for(k.rows, ROWS);
+    grid.y = (unsigned)((k.lora.rank + 8 * NT - 1) / (8 * NT));
+    size_t shared = WARPS * ROWS * RowTiles<NT>::SUM_ROW * sizeof(float);
+    if (k.lora.drops) return LAUNCH(dev, err, (inner_rows_kernel<NT, true>), grid, THREADS, shared, k, a, to);
+    return LAUNCH(dev, err, (inner_rows_kernel<NT, false>), grid, THREADS, shared, k, a, to);
+}
+
+static bool inner_by_rows(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
+    Walk<bf16> k = walk_of<bf16>(s, lora);
+    Inner<bf16> to = inner_of<bf16>(s);
+    PackedA a = {(const bf16 *)scratch, (int)k.cols};
+    if (!pack_a(dev, lora, tensor_of(scratch, DTYPE_BF16, lora->rank, k.cols), err)) return false;
+    switch (tiles_across(lora->rank)) {
+    case 2:
+        return rows_of<2>(dev, k, a, to, err);
+    case 4:
+        return rows_of<4>(dev, k, a, to, err);
+    case 6:
+        return rows_of<6>(dev, k, a, to, err);
+    default:
+        return rows_of<8>(dev, k, a, to, err);
+    }
 }
 
 static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
@@ -591,6 +769,7 @@ template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, con
 
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
     if (!lora->rank || !s->large.rows || !(wants_inner(s) || wants_gradient(s))) return true;
+    if (tiles_fit(s, lora) && by_rows(s) && s->large.rows > FEW_ROWS) return inner_by_rows(dev, s, lora, scratch, err);
     if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
     return s->large.dtype == DTYPE_BF16 ? skinny_plain<bf16>(dev, s, lora, err)
                                         : skinny_plain<float>(dev, s, lora, err);

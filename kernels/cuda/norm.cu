@@ -4,7 +4,7 @@
 #include "kernels/cuda/eight.cuh"
 
 /* A thread holds up to CHUNKS times eight elements of a part, `lanes` · 8 columns apart. */
-enum { NARROW_THREADS = 256, NARROW_REPEAT = 2, NORM_THREADS = 512, NORM_REPEAT = 8 };
+enum { NARROW_THREADS = 256, NARROW_REPEAT = 4, NARROW_CHUNKS = 2, NORM_THREADS = 512, NORM_REPEAT = 8 };
 enum { NORM_PARTIAL = 128 /* bytes for block_sum */ };
 
 /* For gradients of gamma and beta a block takes at least so many parts, and there are at most so many blocks. */
@@ -75,31 +75,41 @@ template <typename T> static __device__ __forceinline__ void stage_columns(T *to
     }
 }
 
-/* s = x (+ residual) as it is kept: what is normalised is what backward will see. */
+/* What a thread has of a part, as stored. */
+template <typename T, int CHUNKS> struct NormInput { Eight<T> x[CHUNKS], residual[CHUNKS]; };
+
 template <typename T, int CHUNKS>
-static __device__ __forceinline__ void norm_load(float s[CHUNKS][8], const NormForward<T> &a, const NormPlace &p) {
+static __device__ __forceinline__ void norm_fetch(NormInput<T, CHUNKS> &in, const NormForward<T> &a,
+                                                  const NormPlace &p) {
     const NormShape &shape = a.shape;
     int64_t from = (int64_t)p.group * shape.width;
-    Eight<T> x[CHUNKS], add[CHUNKS];
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
-        take8(x[i], a.x + p.row * a.x_ld + from + c, count, shape.whole);
-        if (a.residual) take8(add[i], a.residual + p.row * a.residual_ld + from + c, count, shape.whole);
+        take8(in.x[i], a.x + p.row * a.x_ld + from + c, count, shape.whole);
+        if (a.residual) take8(in.residual[i], a.residual + p.row * a.residual_ld + from + c, count, shape.whole);
     }
+}
+
+/* s = x (+ residual) as it is kept: what is normalised is what backward will see. */
+template <typename T, int CHUNKS>
+static __device__ __forceinline__ void norm_combine(float s[CHUNKS][8], NormInput<T, CHUNKS> &in,
+                                                    const NormForward<T> &a, const NormPlace &p) {
+    const NormShape &shape = a.shape;
+    int64_t from = (int64_t)p.group * shape.width;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
-        unpack8(s[i], x[i]);
+        unpack8(s[i], in.x[i]);
         if (a.residual) {
             float v[8];
-            unpack8(v, add[i]);
+            unpack8(v, in.residual[i]);
             for (int e = 0; e < 8; e++) s[i][e] += v[e];
         }
         if (!a.sum) continue;
         int c = 8 * (p.lane + i * shape.lanes);
-        pack8(x[i], s[i]);
-        unpack8(s[i], x[i]);
-        put8(a.sum + p.row * a.sum_ld + from + c, x[i], p.live ? shape.width - c : 0, shape.whole);
+        pack8(in.x[i], s[i]);
+        unpack8(s[i], in.x[i]);
+        put8(a.sum + p.row * a.sum_ld + from + c, in.x[i], p.live ? shape.width - c : 0, shape.whole);
     }
 }
 
@@ -116,6 +126,7 @@ static __device__ __forceinline__ void centre(float s[8], float mean, int count,
 
 template <typename T, int CHUNKS, bool CENTRED>
 __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
+    constexpr bool AHEAD = CHUNKS * sizeof(T) <= 4; /* the next part is fetched meanwhile: more registers cost more */
     const NormShape &shape = a.shape;
     float *partial = (float *)shared_memory();
     T *gamma = (T *)(shared_memory() + NORM_PARTIAL), *beta = gamma + (shape.width + 7) / 8 * 8;
@@ -123,10 +134,16 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
     if (CENTRED) stage_columns(beta, a.beta, shape);
     copy_async_commit();
     float s[CHUNKS][8];
+    NormInput<T, CHUNKS> in;
+    NormPlace p = norm_place(shape, 0);
+    if (AHEAD) norm_fetch(in, a, p);
 #pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
-        NormPlace p = norm_place(shape, repetition);
-        norm_load<T, CHUNKS>(s, a, p);
+        NormPlace next = norm_place(shape, repetition + 1);
+        next.live = next.live && repetition + 1 < shape.repeat;
+        if (!AHEAD) norm_fetch(in, a, p);
+        norm_combine(s, in, a, p);
+        if (AHEAD) norm_fetch(in, a, next);
         if (repetition == 0) {
             copy_async_wait<0>();
             __syncthreads();
@@ -145,11 +162,10 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
             for (int e = 0; e < 8; e++) square += s[i][e] * s[i][e];
         }
         float rstd = reciprocal_fast(sqrtf(part_sum(square, shape.lanes, partial) * shape.each + a.eps));
-        if (!p.live) continue;
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
             int c = 8 * (p.lane + i * shape.lanes);
-            if (c >= shape.width) continue;
+            if (!p.live || c >= shape.width) continue;
             float scale[8], shift[8];
             load8(scale, gamma + c);
             if (CENTRED) load8(shift, beta + c);
@@ -157,8 +173,9 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
             activate8(s[i], a.act);
             put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, shape.whole);
         }
-        if (p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
-        if (p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
+        if (p.live && p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
+        if (p.live && p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
+        p = next;
     }
 }
 
@@ -296,7 +313,7 @@ static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int
     while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2, s->lane_bits++;
     while (s->chunks < most && s->lanes * s->chunks < octets) s->chunks *= 2;
     s->threads = NARROW_THREADS;
-    s->repeat = NARROW_REPEAT;
+    s->repeat = s->chunks <= NARROW_CHUNKS ? NARROW_REPEAT : NARROW_REPEAT / 2;
     s->together = s->threads / s->lanes;
     if (s->lanes * s->chunks >= octets) return true;
     s->chunks = octets > 2 * NORM_THREADS ? 4 : 2;

@@ -204,10 +204,16 @@ template <typename T> struct WaveNorm {
     const float *x;
     T *y;
     const int32_t *segments;
-    float *moments; /* [segment, slice]: mean, square */
+    float *moments; /* mean, square of each slice */
     int64_t x_ld, y_ld;
     int slices;
 };
+
+/* Where a segment's slices stand among all: room for a ragged end each, so that the whole is bounded by all samples and
+ * segments, however their lengths are mixed. */
+static __host__ __device__ inline int64_t wave_slice(int64_t samples_before, int64_t segment) {
+    return samples_before / WAVE_ROWS + segment;
+}
 
 template <typename T> __global__ void __launch_bounds__(THREADS) wave_moments(WaveNorm<T> a) {
     float *partial = (float *)shared_memory();
@@ -225,8 +231,9 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_moments(Wa
         if (s.row + threadIdx.x + i * THREADS < s.end) square += (x[i] - mean) * (x[i] - mean);
     square = block_sum(square, partial);
     if (threadIdx.x) return;
-    a.moments[2 * blockIdx.x] = mean;
-    a.moments[2 * blockIdx.x + 1] = square;
+    float *to = a.moments + 2 * (wave_slice(a.segments[s.segment], s.segment) + s.number);
+    to[0] = mean;
+    to[1] = square;
 }
 
 /* Each block adds its segment's slices up anew: a few dozen numbers. */
@@ -235,7 +242,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(Wave
     Slice s = slice_of(a.segments, a.slices, WAVE_ROWS, blockIdx.x);
     if (s.row >= s.end) return;
     int64_t rows = a.segments[s.segment + 1] - a.segments[s.segment];
-    const float *moments = a.moments + (int64_t)s.segment * a.slices * 2;
+    const float *moments = a.moments + 2 * wave_slice(a.segments[s.segment], s.segment);
     float mean = 0.0f, square = 0.0f;
     for (int64_t i = threadIdx.x; i * WAVE_ROWS < rows; i += THREADS) {
         int64_t left = rows - i * WAVE_ROWS;
@@ -254,7 +261,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(Wave
 }
 
 static size_t wave_norm_scratch_bytes(const WaveNormArgs *a) {
-    return (size_t)a->segments.count * slices_of(a->segments, WAVE_ROWS) * 2 * sizeof(float);
+    return (size_t)wave_slice(a->segments.total, a->segments.count) * 2 * sizeof(float);
 }
 
 template <typename T> static bool wave_norm(Device *dev, const WaveNormArgs *a, Error *err) {

@@ -127,6 +127,62 @@ static void damaged_files(void **state) {
     }
 }
 
+static void probed(void **state) {
+    (void)state;
+    Error err = {0};
+    double seconds;
+    char *path = write_stereo("probed.flac", 48000, 36000, SF_FORMAT_FLAC | SF_FORMAT_PCM_16);
+    assert_ok(audio_probe(path, 0, 0, &seconds, &err), &err);
+    assert_true(seconds == 0.75);
+    assert_ok(audio_probe(path, 0.25, 0.5, &seconds, &err), &err);
+    assert_true(seconds == 0.25);
+    assert_false(audio_probe(path, 0.5, 2, &seconds, &err));
+    assert_non_null(strstr(err.text, "ends at 2 s"));
+    free(path);
+}
+
+/* Whatever can be read whole has the length that the probe says; a FLAC that was cut is found out by the probe. */
+static void probed_damaged(void **state) {
+    (void)state;
+    char *whole = write_stereo("whole.flac", 8000, 20000, SF_FORMAT_FLAC | SF_FORMAT_PCM_16);
+    char *path = test_path("part.flac");
+    size_t size;
+    char *data = file_read(whole, 1 << 20, &size, NULL);
+    for (size_t cut = 0; cut < size; cut += cut < 100 ? 1 : 997) {
+        Error err = {0};
+        double seconds;
+        unlink(path);
+        FILE *file = fopen(path, "wb");
+        assert_int_equal(fwrite(data, 1, cut, file), cut);
+        fclose(file);
+        if (audio_probe(path, 0, 0, &seconds, &err)) fail_msg("%zu of %zu bytes were accepted", cut, size);
+        assert_non_null(strstr(err.text, "part.flac"));
+    }
+    Rng rng = rng_stream(9, 0, 0, 0);
+    for (int i = 0; i < 200; i++) {
+        Error err = {0};
+        Audio audio;
+        double seconds;
+        char *copy = malloc(size);
+        memcpy(copy, data, size);
+        copy[rng_below(&rng, 64)] ^= (char)(1u << rng_below(&rng, 8));
+        unlink(path);
+        FILE *file = fopen(path, "wb");
+        fwrite(copy, 1, size, file);
+        fclose(file);
+        bool is_there = audio_probe(path, 0, 0, &seconds, &err);
+        assert_true(is_there || strstr(err.text, "part.flac"));
+        if (audio_read(&audio, path, 0, 0, 0, &err)) {
+            assert_true(is_there && seconds == (double)audio.count / audio.rate);
+            audio_free(&audio);
+        }
+        free(copy);
+    }
+    free(data);
+    free(path);
+    free(whole);
+}
+
 static void not_finite(void **state) {
     (void)state;
     char *path = test_path("nan.wav");
@@ -148,10 +204,8 @@ static void not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),
-        cmocka_unit_test(empty),
-        cmocka_unit_test(stereo_and_rates),
-        cmocka_unit_test(damaged_files),
+        cmocka_unit_test(round_trip),    cmocka_unit_test(empty),  cmocka_unit_test(stereo_and_rates),
+        cmocka_unit_test(damaged_files), cmocka_unit_test(probed), cmocka_unit_test(probed_damaged),
         cmocka_unit_test(not_finite),
     };
     return cmocka_run_group_tests_name("audio", tests, NULL, test_cleanup);

@@ -82,7 +82,21 @@ static void errors_say_where(void **state) {
     expect_error("a: &a [1]\nb: [*a, *a]\n", NULL, "config.yaml");
 }
 
+/* A megabyte of brackets is refused at once, with and without something to set, where libyaml would take minutes. */
+static void nested_without_end(void **state) {
+    (void)state;
+    static const char HEAD[] = "stepz:\n", *const SETS[] = {NULL, "train.steps=1"};
+    enum { SIZE = 1000000 };
+    char *text = malloc(SIZE + 1);
+    memset(text, '[', SIZE);
+    memcpy(text, HEAD, sizeof HEAD - 1);
+    text[SIZE] = '\0';
+    for (int i = 0; i < 2; i++) expect_error(text, SETS[i], "line 2: more than 1000 brackets");
+    free(text);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values_and_overrides), cmocka_unit_test(errors_say_where)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values_and_overrides), cmocka_unit_test(errors_say_where),
+                                       cmocka_unit_test(nested_without_end)};
     return cmocka_run_group_tests_name("yaml", tests, NULL, test_cleanup);
 }

@@ -292,11 +292,41 @@ static void test_no_device(void **state) {
 
 #endif
 
+/* Each operation once, however often it is called; not what comes after; and again. */
+static void test_profile(void **state) {
+    (void)state;
+    Error err = {0};
+    Device *dev = open_device(&err);
+    float *memory = device_alloc(dev, 3 * 64 * sizeof *memory, &err);
+    assert_non_null(memory);
+    Tensor x = tensor_of(memory, DTYPE_F32, 1, 64), y = tensor_of(memory + 64, DTYPE_F32, 1, 64);
+    const AddArgs add = {.a = x, .b = x, .y = y, .alpha = 1, .beta = 1};
+    const ActivationArgs act = {.x = y, .y = y, .act = ACT_RELU};
+    ProfiledOp times[PROFILE_OPS_MOST];
+    int count;
+    for (int round = 0; round < 2; round++) {
+        assert_ok(profile_begin(dev, &err), &err);
+        REFUSES(profile_begin(dev, &err), err, "already");
+        for (int i = 0; i < 3; i++) assert_ok(op_add(dev, &add, &err), &err);
+        assert_ok(op_activation(dev, &act, &err), &err);
+        assert_ok(profile_end(dev, times, &count, &err), &err);
+        assert_int_equal(count, 2);
+        assert_true(times[0].seconds >= times[1].seconds && times[1].seconds > 0);
+        const ProfiledOp *added = strcmp(times[0].op, "add") ? &times[1] : &times[0];
+        assert_string_equal(added->op, "add");
+        assert_int_equal(added->calls, 3);
+        assert_ok(op_add(dev, &add, &err), &err);
+    }
+    REFUSES(profile_end(dev, times, &count, &err), err, "not being timed");
+    device_free(dev, memory);
+    device_close(dev);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_opening),    cmocka_unit_test(test_memory),    cmocka_unit_test(test_scratch),
         cmocka_unit_test(test_copies),     cmocka_unit_test(test_order),     cmocka_unit_test(test_recordings),
-        cmocka_unit_test(test_algorithms),
+        cmocka_unit_test(test_algorithms), cmocka_unit_test(test_profile),
 #ifdef SEMOLLM_EMU
         cmocka_unit_test(test_failures),   cmocka_unit_test(test_no_device),
 #endif

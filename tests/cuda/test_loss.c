@@ -1,4 +1,4 @@
-/* Cross-entropy, the gradients' norm and AdamW of the CUDA device beside the CPU's. */
+/* Cross-entropy, the greatest logits, the gradients' norm and AdamW of the CUDA device beside the CPU's. */
 #include "tests/cuda/twin.h"
 
 typedef struct Logits {
@@ -74,6 +74,64 @@ static void test_no_loss(void **state) {
     }
     assert_true(twin_at(&t, logits, GPU, 4, 100) == 0.0);
     twin_close(&t);
+}
+
+/* ---- the greatest logit ---- */
+
+static Tensor as_int32(Tensor t) {
+    t.dtype = DTYPE_I32;
+    return t;
+}
+
+/* Rows of one part and of several, of whole vectors and not, of logits that are equal often and hardly ever. */
+static const Logits GREEDY[] = {
+    {1, 1, 0, 0, 1.0f, false},       {5, 17, 2, 0, 10.0f, false},     {7, 264, 8, 0, 0.01f, false},
+    {3, 104, 0, 0, 500.0f, false},   {33, 9000, 0, 0, 30.0f, false},  {3, 33000, 8, 0, 1.0f, false},
+    {2, 33003, 5, 0, 5.0f, false},   {64, 19008, 0, 0, 10.0f, false}, {1, 151936, 0, 0, 10.0f, false},
+    {300, 16392, 0, 0, 1.0f, false}, {4, 512, 0, 3, 10.0f, false},    {0, 16, 0, 0, 1.0f, false}};
+
+static void greedy_run(Twin *t, Pair logits) {
+    int64_t n = logits.on[GPU].rows;
+    Pair token = pair32(t, 1, n, 0), logit = pair32(t, 1, n, 0), log_sum = pair32(t, 1, n, 0);
+    TWIN_ARGS(
+        GreedyArgs, a,
+        {.logits = logits.on[on], .token = as_int32(token.on[on]), .logit = logit.on[on], .log_sum = log_sum.on[on]});
+    TWIN_RUN(t, greedy, a);
+    expect_twin(t, "token", token, 0.0, 0.0); /* as floats of the same bits */
+    expect_twin(t, "logit", logit, 0.0, 0.0);
+    expect_twin(t, "log_sum", log_sum, 2e-6, 2e-6);
+}
+
+static void test_greedy(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof GREEDY / sizeof *GREEDY; i++)
+        for (int half = 0; half < 2; half++) {
+            const Logits *p = &GREEDY[i];
+            Twin t;
+            twin_open(&t, half ? DTYPE_BF16 : DTYPE_F32, 36);
+            t.shift = p->shift;
+            greedy_run(&t, pair_scaled(&t, t.dtype, p->n, p->vocab, p->pad, p->size));
+            twin_close(&t);
+        }
+}
+
+/* Of equal logits the lowest column, wherever the greatest lie: in one thread's vector, in two threads', in two
+ * parts; and logits of -infinity. */
+static void test_greedy_of_equals(void **state) {
+    (void)state;
+    enum { ROWS = 6, COLS = 33000 };
+    static const int at[ROWS][2] = {{5, 6}, {300, 9000}, {8184, 24000}, {32999, 32998}, {0, 32999}, {16384, 16385}};
+    for (int half = 0; half < 2; half++) {
+        Twin t;
+        twin_open(&t, half ? DTYPE_BF16 : DTYPE_F32, 37);
+        Pair logits = pair(&t, ROWS, COLS, 0);
+        float *values = twin_host(&t, (size_t)ROWS * COLS * sizeof *values);
+        for (int i = 0; i < ROWS * COLS; i++) values[i] = i % 3 ? twin_draw(&t) : -INFINITY;
+        for (int r = 0; r < ROWS; r++) values[r * COLS + at[r][0]] = values[r * COLS + at[r][1]] = 2.0f;
+        pair_set(&t, logits, values);
+        greedy_run(&t, logits);
+        twin_close(&t);
+    }
 }
 
 /* ---- the norm ---- */
@@ -196,8 +254,9 @@ static void test_adamw_skips(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_no_loss),     cmocka_unit_test(test_sum_squares),
-        cmocka_unit_test(test_adamw),         cmocka_unit_test(test_adamw_skips),
+        cmocka_unit_test(test_cross_entropy),    cmocka_unit_test(test_no_loss),     cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_greedy_of_equals), cmocka_unit_test(test_sum_squares), cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_adamw_skips),
     };
     return cmocka_run_group_tests_name("cuda loss", tests, NULL, NULL);
 }

@@ -1,46 +1,19 @@
-/* Corpora into manifests: RAVDESS's tree, tables of any corpus, and both of them damaged. */
-#include "tests/test.h"
+/* RAVDESS's tree and tables of any corpus, and both of them damaged. */
+#include "tests/data/import_tree.h"
 
-#include "data/commands.h"
-#include "data/import.h"
-
-/* Without the fsync of file_write, which would make hundreds of damaged files slow. */
-static void put_file(const char *path, const char *text, size_t size) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, size, file), size);
-    fclose(file);
-}
-
-/* An empty file at a path below the scratch folder, with the folders on the way. */
-static void touch(const char *name) {
-    char *path = test_path(name), *folder = path_folder(path, NULL);
-    assert_true(folder_make(folder, NULL));
-    put_file(path, "", 0);
-    free(folder);
+static bool import_tree(const Importer *importer, const char *root, Manifest *manifest, Error *err) {
+    char *path = test_path(root), *folder = test_folder();
+    Imported imported;
+    bool done = import_corpus(importer, &(ImportOptions){.root = path, .folder = folder}, &imported, err);
+    *manifest = imported.manifest;
+    imported.manifest = (Manifest){0};
+    imported_free(&imported);
     free(path);
-}
-
-static void put(const char *name, const char *text, size_t size) {
-    char *path = test_path(name);
-    put_file(path, text, size);
-    free(path);
-}
-
-static void wipe(const char *name) {
-    char *path = test_path(name);
-    assert_true(folder_remove(path, NULL));
-    free(path);
-}
-
-static bool ravdess(Manifest *manifest, Error *err) {
-    char *root = test_path("ravdess"), *folder = test_folder();
-    *manifest = (Manifest){0};
-    bool done = import_ravdess(root, folder, manifest, err);
-    free(root);
     free(folder);
     return done;
 }
+
+static bool ravdess(Manifest *manifest, Error *err) { return import_tree(&IMPORT_RAVDESS, "ravdess", manifest, err); }
 
 static const Utterance *named(const Manifest *manifest, const char *id) {
     for (size_t i = 0; i < manifest->count; i++)
@@ -61,9 +34,9 @@ static void ravdess_tree(void **state) {
                 char name[80];
                 snprintf(name, sizeof name, "ravdess/Actor_%02d/03-01-%02d-%02d-%02d-02-%02d.%s", actor, emotion,
                          1 + (emotion > 1 && statement == 2), statement, actor, actor == 1 ? "wav" : "flac");
-                touch(name);
+                tree_sound(name);
             }
-    for (size_t i = 0; i < sizeof ODD / sizeof *ODD; i++) touch(ODD[i]);
+    for (size_t i = 0; i < sizeof ODD / sizeof *ODD; i++) tree_text(ODD[i], "");
     Manifest manifest;
     Error err = {0};
     assert_ok(ravdess(&manifest, &err), &err);
@@ -82,7 +55,7 @@ static void ravdess_tree(void **state) {
     assert_string_equal(u->gender, "male");
     assert_string_equal(u->transcript, "Kids are talking by the door");
     manifest_free(&manifest);
-    wipe("ravdess");
+    tree_remove("ravdess");
 }
 
 static void ravdess_damaged(void **state) {
@@ -114,12 +87,12 @@ static void ravdess_damaged(void **state) {
     Error err = {0};
     assert_false(ravdess(&manifest, &err)); /* no such folder */
     assert_non_null(strstr(err.text, "ravdess"));
-    touch("ravdess/Actor_01/readme.txt"); /* no recording in it */
+    tree_text("ravdess/Actor_01/readme.txt", ""); /* no recording in it */
     err = (Error){0};
     assert_false(ravdess(&manifest, &err));
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
         char *name = text_format(NULL, "ravdess/Actor_01/%s", NAMES[i]), *path = test_path(name);
-        touch(name);
+        tree_sound(name);
         err = (Error){0};
         if (ravdess(&manifest, &err)) fail_msg("accepted: %s", NAMES[i]);
         assert_non_null(strstr(err.text, NAMES[i]));
@@ -128,29 +101,24 @@ static void ravdess_damaged(void **state) {
         free(path);
         free(name);
     }
-    touch("ravdess/Actor_01/03-01-01-01-01-01-01.wav"); /* the same recording in two places */
-    touch("ravdess/copy/Actor_01/03-01-01-01-01-01-01.wav");
+    tree_sound("ravdess/Actor_01/03-01-01-01-01-01-01.wav"); /* the same recording in two places */
+    tree_sound("ravdess/copy/Actor_01/03-01-01-01-01-01-01.wav");
     err = (Error){0};
     assert_false(ravdess(&manifest, &err));
     assert_non_null(strstr(err.text, "03-01-01-01-01-01-01"));
     manifest_free(&manifest);
-    wipe("ravdess");
+    tree_remove("ravdess");
 }
 
 static bool csv(const char *text, size_t size, Manifest *manifest, Error *err) {
-    put("tables/t.csv", text, size);
-    char *table = test_path("tables/t.csv"), *folder = test_folder();
-    *manifest = (Manifest){0};
-    bool done = import_csv(table, folder, manifest, err);
-    free(table);
-    free(folder);
-    return done;
+    tree_bytes("tables/t.csv", text, size);
+    return import_tree(&IMPORT_CSV, "tables/t.csv", manifest, err);
 }
 
 static int make_audio(void **state) {
     (void)state;
-    touch("tables/a.wav");
-    touch("tables/sub/b, \"c\".wav");
+    tree_sound_at("tables/a.wav", 1600, 4);
+    tree_sound("tables/sub/b, \"c\".wav");
     return 0;
 }
 
@@ -259,7 +227,7 @@ static void hostile_tables(void **state) {
     assert_false(csv(NUL, sizeof NUL - 1, &manifest, &err));
     manifest_free(&manifest);
     err = (Error){0};
-    assert_false(import_csv("/nonexistent.csv", "/tmp", &manifest, &err));
+    assert_false(import_tree(&IMPORT_CSV, "/nonexistent.csv", &manifest, &err));
     printf("%d hostile tables refused\n", count + 2);
 }
 
@@ -289,7 +257,7 @@ static void damaged_tables(void **state) {
 static void command_line(void **state) {
     (void)state;
     static const char TABLE[] = "audio,emotion\na.wav,sad\n";
-    put("tables/c.csv", TABLE, sizeof TABLE - 1);
+    tree_text("tables/c.csv", TABLE);
     char *table = test_path("tables/c.csv"), *out = test_path("new/folder/m.jsonl");
     Error err = {0};
     assert_ok(RUN(command_import, &err, "import", "csv", table, "-o", out), &err);
@@ -312,10 +280,45 @@ static void command_line(void **state) {
     free(out);
 }
 
+/* A map makes emotions of a table's labels; many emotions leave the census without columns of them. */
+static void mapped_table(void **state) {
+    (void)state;
+    static const char MAP[] = "classes:\n  - {name: sad, labels: [s, blue]}\nleft_out: [\"?\"]\n";
+    tree_text("tables/map.yaml", MAP);
+    tree_text("tables/m.csv", "id,audio,emotion\n1,a.wav,blue\n2,a.wav,?\n3,a.wav,s\n");
+    char *map = test_path("tables/map.yaml");
+    TreeImport mapped = tree_import("csv", "tables/m.csv", "--labels", map);
+    if (!mapped.done) fail_msg("%s", mapped.err.text);
+    assert_string_equal(mapped.manifest,
+                        "{\"id\":\"1\",\"corpus\":\"unknown\",\"audio\":\"tables/a.wav\",\"emotion\":\"sad\","
+                        "\"label\":\"blue\"}\n"
+                        "{\"id\":\"3\",\"corpus\":\"unknown\",\"audio\":\"tables/a.wav\",\"emotion\":\"sad\","
+                        "\"label\":\"s\"}\n");
+    tree_says(&mapped, "left out: 1 labelled ?\n");
+    tree_import_free(&mapped);
+    free(map);
+    tree_text("tables/steering.csv", "audio,emotion\na.wav,\"red\x1b[31m\nhot\"\n");
+    TreeImport steering = tree_import("csv", "tables/steering.csv", NULL, NULL);
+    assert_true(steering.done);
+    tree_says(&steering, "  red?[31m?hot ");
+    tree_import_free(&steering);
+    Text many = {0};
+    text_add_string(&many, "id,audio,emotion\n");
+    for (int i = 0; i < 150; i++) text_addf(&many, "%d,a.wav,emotion %d\n", i, i);
+    tree_text("tables/many.csv", many.data);
+    text_free(&many);
+    TreeImport wide = tree_import("csv", "tables/many.csv", NULL, NULL);
+    assert_true(wide.done);
+    tree_says(&wide, "  and 50 more\n");
+    tree_says(&wide, "speaker and group            all   hours  female    male\n");
+    tree_import_free(&wide);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ravdess_tree),   cmocka_unit_test(ravdess_damaged), cmocka_unit_test(good_table),
         cmocka_unit_test(hostile_tables), cmocka_unit_test(damaged_tables),  cmocka_unit_test(command_line),
+        cmocka_unit_test(mapped_table),
     };
     return cmocka_run_group_tests_name("import", tests, make_audio, test_cleanup);
 }

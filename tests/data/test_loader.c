@@ -1,6 +1,8 @@
 /* The loader hands out what was asked for, in order, whatever the threads; orders are pure functions. */
 #include "tests/test.h"
 
+#include <malloc.h>
+
 #include "data/loader.h"
 
 enum { CLIPS = 40, CLASSES = 3 };
@@ -177,6 +179,39 @@ static void test_loader_equals_order(void **state) {
         }
 }
 
+/* Bytes in use of the heap; the sanitizer's where it has replaced it. */
+size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+static size_t heap(void) {
+    if (__sanitizer_get_current_allocated_bytes) return __sanitizer_get_current_allocated_bytes();
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+/* However long the epoch, and however slowly samples are taken, no more than those in flight is held. */
+static void test_flat_memory(void **state) {
+    enum { LONG = 30 * CLIPS };
+    Error err = {0};
+    uint32_t chosen[CLIPS], order[LONG];
+    all_of(chosen);
+    for (uint32_t i = 0; i < LONG; i++) order[i] = i % CLIPS;
+    LoaderOptions options = options_for(chosen, SAMPLING_NATURAL, 3);
+    size_t before = heap(), most = before, decoded = 0;
+    Loader *loader = loader_open(*state, &options, &err);
+    assert_ok(loader && loader_start(loader, order, LONG, &err), &err);
+    for (int i = 0; i < LONG; i++) {
+        Sample sample;
+        if (i % (LONG / 4) == 5) usleep(50000); /* the ring fills */
+        assert_ok(loader_next(loader, &sample, &err), &err);
+        decoded += (size_t)sample.audio.count * sizeof(float);
+        sample_free(&sample);
+        if (i % 16 == 0 && heap() > most) most = heap();
+    }
+    loader_close(loader);
+    assert_true(decoded > 27 << 20);
+    assert_in_range(most - before, 100 << 10, 2 << 20); /* eight samples of up to 50 kB, and what decoding them takes */
+    assert_true(heap() < before + (64 << 10));
+}
+
 static void test_past_the_end(void **state) {
     Error err = {0};
     uint32_t chosen[CLIPS];
@@ -254,6 +289,7 @@ int main(void) {
         cmocka_unit_test(test_no_shuffle),
         cmocka_unit_test(test_balanced),
         cmocka_unit_test(test_loader_equals_order),
+        cmocka_unit_test(test_flat_memory),
         cmocka_unit_test(test_past_the_end),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_damaged_sample),

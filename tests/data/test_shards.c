@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <xxhash.h>
 
-#include "data/shards.h"
+#include "data/shards_format.h"
 #include "tests/quiet.h"
 
 enum { CLIPS = 24 };
@@ -198,6 +198,27 @@ static ino_t inode(const char *folder, const char *name) {
     return status.st_ino;
 }
 
+/* No file system could hold what the longest ids would be unpacked to. */
+static void test_long_id(void **state) {
+    (void)state;
+    char *folder = test_path("longest"), *corpus = make_corpus(1), id[400];
+    for (int length = 250; length <= 251; length++) {
+        Error err = {0};
+        Manifest manifest;
+        memset(id, 'i', sizeof id);
+        id[length] = '\0';
+        char *line = text_format(&err, "{\"id\": \"%s\", \"audio\": \"clip0.wav\"}\n", id);
+        assert_ok(file_write(corpus, line, strlen(line), &err) && manifest_read(&manifest, corpus, &err), &err);
+        assert_int_equal(write_shards(&manifest, folder, 1, &err), length == 250);
+        if (length == 251) assert_non_null(strstr(err.text, "250 fit"));
+        folder_remove(folder, NULL);
+        manifest_free(&manifest);
+        free(line);
+    }
+    free(folder);
+    free(corpus);
+}
+
 /* Stopped by a bad recording and started again, it keeps the shards that were finished. */
 static void test_goes_on(void **state) {
     (void)state;
@@ -261,56 +282,90 @@ static void test_bad_audio(void **state) {
     free(index);
 }
 
-static void assert_found(const char *folder, const char *name) {
-    Error err = {0};
-    fflush(stdout);
-    int kept = dup(STDOUT_FILENO);
+/* Runs verify; true if it found damage, and both its report and its error went into `text`. */
+static bool finds_damage(const char *folder, Text *text) {
+    Error err = {0}, reading = {0};
     char *report = test_path("report");
+    fflush(stdout);
+    int kept = dup(STDOUT_FILENO), quiet = quiet_begin();
     assert_non_null(freopen(report, "w", stdout));
-    int quiet = quiet_begin();
     bool intact = shards_verify(folder, &err);
-    quiet_end(quiet);
     fflush(stdout);
     dup2(kept, STDOUT_FILENO);
     close(kept);
-    if (intact) fail_msg("a change in %s was not found", name);
-    Error reading = {0};
-    char *text = file_read(report, 1 << 20, NULL, &reading);
-    if (!text || (!strstr(text, name) && !strstr(err.text, name)))
-        fail_msg("a change in %s was not named: %s / %s", name, text, err.text);
-    free(text);
+    quiet_end(quiet);
+    char *printed = file_read(report, 1 << 20, NULL, &reading);
+    assert_ok(printed != NULL, &reading);
+    *text = (Text){0};
+    text_addf(text, "%s\n%s", printed, err.text);
+    free(printed);
     free(report);
+    return !intact;
 }
 
-/* One flipped bit at a time, all over every file. */
+static void flip(const char *path, size_t at, unsigned char bit) {
+    unsigned char byte;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)at), 1);
+    byte ^= bit;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)at), 1);
+    close(fd);
+}
+
+/* The id of the sample whose frame holds byte `at` of a file; null: none. */
+static const char *sample_at(const ShardIndex *index, const Manifest *manifest, const char *name, size_t at) {
+    for (size_t i = 0; i < index->sample_count; i++) {
+        const ShardSample *sample = &index->samples[i];
+        if (strcmp(index->files[sample->shard].file, name) == 0 && (int64_t)at >= sample->offset &&
+            (int64_t)at < sample->offset + sample->size)
+            return manifest->items[i].id;
+    }
+    return NULL;
+}
+
+/* One flipped bit at a time, all over every file: found, and the file named, and of a shard the sample. */
 static void test_every_flip_is_found(void **state) {
     (void)state;
     Error err = {0};
     Manifest manifest;
-    read_corpus(&manifest, CLIPS);
-    char *folder = test_path("flips");
-    assert_ok(write_shards(&manifest, folder, 2, &err), &err);
+    ShardIndex index;
     Names names;
+    read_corpus(&manifest, CLIPS);
+    char *folder = test_path("flips"), *path = test_path("flips/index.json");
+    assert_ok(write_shards(&manifest, folder, 2, &err) && shard_index_read(&index, path, &err), &err);
     assert_ok(folder_list(folder, &names, &err), &err);
     Rng rng = rng_stream(11, 98, 0, 0);
+    int named = 0;
     for (size_t f = 0; f < names.count; f++) {
         size_t size;
-        unsigned char *data = slurp(folder, names.items[f], &size);
-        for (int flip = 0; flip < 16; flip++) {
-            size_t at = flip == 0 ? 0 : flip == 1 ? size - 1 : rng_below(&rng, (uint32_t)size);
+        free(slurp(folder, names.items[f], &size));
+        char *file = path_join(folder, names.items[f], &err);
+        for (int i = 0; i < 60; i++) {
+            size_t at = i == 0 ? 0 : i == 1 ? size - 1 : rng_below(&rng, (uint32_t)size);
             unsigned char bit = (unsigned char)(1u << rng_below(&rng, 8));
-            data[at] ^= bit;
-            spill(folder, names.items[f], data, size);
-            assert_found(folder, names.items[f]);
-            data[at] ^= bit;
+            const char *id = sample_at(&index, &manifest, names.items[f], at);
+            Text said;
+            flip(file, at, bit);
+            if (!finds_damage(folder, &said)) fail_msg("%s: bit %d of byte %zu changed, unseen", file, bit, at);
+            if (!strstr(said.data, names.items[f])) fail_msg("%s is not named: %s", names.items[f], said.data);
+            char quoted[120];
+            snprintf(quoted, sizeof quoted, "sample \"%.100s", id ? id : "");
+            if (id && !strstr(said.data, quoted)) fail_msg("sample \"%s\" is not named: %s", id, said.data);
+            named += id != NULL;
+            flip(file, at, bit);
+            text_free(&said);
         }
-        spill(folder, names.items[f], data, size);
-        free(data);
+        free(file);
     }
+    assert_true(named > 200);
+    int kept = quiet_begin();
     assert_ok(shards_verify(folder, &err), &err);
+    quiet_end(kept);
     names_free(&names);
+    shard_index_free(&index);
     manifest_free(&manifest);
     free(folder);
+    free(path);
 }
 
 static void assert_refused(const char *folder) {
@@ -440,15 +495,11 @@ static void test_missing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_goes_on),
-        cmocka_unit_test(test_other_manifest_is_refused),
-        cmocka_unit_test(test_bad_audio),
-        cmocka_unit_test(test_every_flip_is_found),
-        cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_lying_index),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_killed),     cmocka_unit_test(test_long_id),
+        cmocka_unit_test(test_goes_on),    cmocka_unit_test(test_other_manifest_is_refused),
+        cmocka_unit_test(test_bad_audio),  cmocka_unit_test(test_every_flip_is_found),
+        cmocka_unit_test(test_truncation), cmocka_unit_test(test_lying_index),
         cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);

@@ -418,6 +418,8 @@ name="shard on a full disk"
 full 20 made/shards "$semollm" shard annotated.jsonl -o made/shards && absent made/shards/index.json
 "$semollm" shard annotated.jsonl -o made/shards 2>err && "$semollm" verify made/shards >out 2>err &&
     cmp -s made/shards/index.json shards/index.json || not_ok "not continued"
+name="report on a full disk"
+full 8 made/page.html "$semollm" report data shards -o made/page.html && absent made/page.html
 name="encode on a full disk"
 full 8 made/x.safetensors "$semollm" encode wavlm good.wav -o made/x.safetensors && absent made/x.safetensors
 name="logits on a full disk"

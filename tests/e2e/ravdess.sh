@@ -7,23 +7,12 @@ semollm=${1:-build/semollm} kind=${2:-smoke} corpus=${3:-../shared/data/ravdess}
 export OMP_WAIT_POLICY=passive
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/try.sh"
 
 if [ ! -d "$corpus/Actor_01" ]; then
     echo "skip ravdess: no corpus at $corpus"
     exit 0
 fi
-
-die() {
-    echo "not ok $1"
-    [ -s "$work/err" ] && tail -3 "$work/err"
-    exit 1
-}
-
-try() { # NAME COMMAND...: the command succeeds; its output is in $work/out
-    name=$1
-    shift
-    "$@" >"$work/out" 2>"$work/err" || die "$name"
-}
 
 lines() { wc -l <"$1" | tr -d ' '; }
 
@@ -34,7 +23,8 @@ try import "$semollm" import ravdess "$corpus" -o "$home/manifest.jsonl"
 [ "$(lines "$home/manifest.jsonl")" = 1440 ] || die "import: 1440 utterances"
 [ "$(grep -c '"speaker":"Actor_24","gender":"female"' "$home/manifest.jsonl")" = 60 ] || die "import: 60 of Actor_24"
 [ "$(grep -c '"emotion":"neutral"' "$home/manifest.jsonl")" = 96 ] || die "import: 96 neutral"
-echo "ok import: 1440 utterances"
+grep -q '^published counts: all 8 are met' "$work/err" || die "import: 192 clips of seven emotions, 96 of neutral"
+echo "ok import: 1440 utterances = 192 x 7 + 96"
 
 if [ "$kind" = smoke ]; then # every other clip of seven actors
     grep -E '"speaker":"Actor_(01|02|03|04|20|23|24)"' "$home/manifest.jsonl" | awk 'NR % 2' >"$home/some.jsonl"

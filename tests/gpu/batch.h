@@ -11,6 +11,7 @@ typedef struct MadeBatch {
     int64_t wave_start[BATCH_CLIPS_MOST + 1];
     int32_t cu_tokens[BATCH_CLIPS_MOST + 1], sample[BATCH_CLIPS_MOST];
     float *wave;
+    void *features; /* the encoder's output, in place of waveforms; null: none */
     int32_t *ids, *labels;
     int clips;
     int64_t responses, longest;
@@ -47,7 +48,8 @@ static inline void batch_make(MadeBatch *b, const SpeechLlm *model, int64_t toke
 static inline SpeechBatch batch_seen(const MadeBatch *b) {
     return (SpeechBatch){.count = b->clips,
                          .wave_start = b->wave_start,
-                         .wave = b->wave,
+                         .wave = b->features ? NULL : b->wave,
+                         .features = b->features,
                          .sample = b->sample,
                          .cu_tokens = b->cu_tokens,
                          .ids = b->ids,
@@ -59,11 +61,13 @@ static inline SpeechLimits batch_size(const MadeBatch *b) {
                           .samples = b->wave_start[b->clips],
                           .tokens = b->cu_tokens[b->clips],
                           .responses = b->responses,
-                          .longest = b->longest};
+                          .longest = b->longest,
+                          .features = b->features != NULL};
 }
 
 static inline void batch_forget(MadeBatch *b) {
     free(b->wave);
+    free(b->features);
     free(b->ids);
     free(b->labels);
 }

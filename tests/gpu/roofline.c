@@ -190,6 +190,11 @@ static void llm_loss(Bench *b) {
     Tensor logits = stored(b, rows, b->s.vocab), loss = full(b, 1, rows);
     MEASURE(b, "cross_entropy", "stream", CrossEntropy, cross_entropy, .logits = logits, .target = b->target,
             .scale = 1e-3f, .gradient = true, .row_loss = loss);
+    int64_t few = rows < 64 ? rows : 64; /* of a step of generation */
+    Tensor token = full(b, 1, few), logit = full(b, 1, few), log_sum = full(b, 1, few);
+    token.dtype = DTYPE_I32;
+    MEASURE(b, "greedy", "stream", Greedy, greedy, .logits = tensor_rows(logits, 0, few), .token = token,
+            .logit = logit, .log_sum = log_sum);
 }
 
 static void llm_attention(Bench *b) {

@@ -7,7 +7,9 @@
  *
  *     {"step": ..}      seconds of a LoRA step (rank 16 on every projection), its matrix products timed alone, the one
  *                       over the other ("times"), operations of the matrix products over matmul ("of_matmul"), peak
- *                       memory, and what --estimate would say ("estimate_ms")
+ *                       memory, and what --estimate would say ("estimate_ms"); and the same of a step whose encoder
+ *                       ran before (train.encoder_cache: memory)
+ *     {"profile": ..}   milliseconds and calls of each operation in such a step
  *     {"encoder": ..}   seconds of its forward
  *     {"generate": ..}  tokens a second of 64 prompts, 128 tokens each */
 #include "model/wavlm.h"
@@ -138,8 +140,17 @@ static void add_up(Planned *planned, const Device *dev, const Arguments *a) {
     for (int kind = 0; kind < WORK_KINDS; kind++) planned->whole += planned->seconds[kind];
 }
 
-/* A step of this batch on a device that plans. */
-static bool plan(Planned *planned, const Arguments *a, int64_t tokens, Error *err) {
+/* Room for what the encoder will have made of the batch. */
+static bool make_features(MadeBatch *batch, const SpeechLlm *model, Error *err) {
+    int64_t frames = 0;
+    for (int c = 0; c < batch->clips; c++)
+        frames += speech_llm_frames(model, batch->wave_start[c + 1] - batch->wave_start[c]);
+    batch->features = calloc((size_t)frames, (size_t)speech_llm_feature_bytes(model));
+    return batch->features || fail(err, "out of memory");
+}
+
+/* A step of this batch on a device that plans; `cached`: with features in place of waveforms. */
+static bool plan(Planned *planned, const Arguments *a, int64_t tokens, bool cached, Error *err) {
     static MadeBatch batch;
     memset(planned, 0, sizeof *planned);
     SpeechLlmConfig config = config_of(a);
@@ -149,8 +160,9 @@ static bool plan(Planned *planned, const Arguments *a, int64_t tokens, Error *er
     bool ok = model != NULL;
     if (ok) {
         batch_make(&batch, model, tokens, BATCH_CLIPS_MOST, 1, 200);
+        ok = !cached || make_features(&batch, model, err);
         SpeechLimits limits = batch_size(&batch);
-        ok = optimizer_open(&optimizer, dev, speech_llm_params(model), err) &&
+        ok = ok && optimizer_open(&optimizer, dev, speech_llm_params(model), err) &&
              speech_llm_plan(model, &limits, true, NULL, true, err);
         plan_forget(dev);
         ok = ok && take_step(model, dev, &optimizer, &batch, 1, err);
@@ -205,7 +217,7 @@ static bool choose_tokens(Planned *planned, const Arguments *a, Device *dev, int
     size_t available, all;
     if (!device_memory_info(dev, &available, &all, err)) return false;
     for (*tokens = a->tokens;; *tokens /= 2) {
-        if (!plan(planned, a, *tokens, err)) return false;
+        if (!plan(planned, a, *tokens, false, err)) return false;
         if (planned->gib * GIB < 0.95 * (double)available) return true;
         if (*tokens < 512)
             return fail(err, "%.1f GiB are not enough for a step of %s", (double)available / GIB, a->name);
@@ -237,50 +249,88 @@ static bool generation(SpeechLlm *model, const Arguments *a, Error *err) {
     return ok;
 }
 
-static bool timed_steps(SpeechLlm *model, Device *dev, const MadeBatch *batch, double *seconds, Error *err) {
+static bool profiled_step(SpeechLlm *model, Device *dev, Optimizer *o, const MadeBatch *batch, const char *name,
+                          Error *err) {
+    ProfiledOp times[PROFILE_OPS_MOST];
+    Error ended = {0};
+    int count;
+    if (!profile_begin(dev, err)) return false;
+    bool stepped = take_step(model, dev, o, batch, STEPS + 3, err);
+    if (!profile_end(dev, times, &count, &ended) || !stepped) return stepped ? fail(err, "%s", ended.text) : false;
+    for (int i = 0; i < count; i++)
+        printf("{\"profile\": \"%s\", \"op\": \"%s\", \"calls\": %" PRId64 ", \"ms\": %.3f}\n", name, times[i].op,
+               times[i].calls, times[i].seconds * 1e3);
+    return true;
+}
+
+/* `name`: of the profile, or null for none. */
+static bool timed_steps(SpeechLlm *model, Device *dev, const MadeBatch *batch, const char *name, double *seconds,
+                        Error *err) {
     Optimizer optimizer = {0};
     double times[STEPS];
-    bool ok = optimizer_open(&optimizer, dev, speech_llm_params(model), err);
+    SpeechLimits limits = batch_size(batch);
+    bool ok = speech_llm_plan(model, &limits, true, NULL, true, err) &&
+              optimizer_open(&optimizer, dev, speech_llm_params(model), err);
     for (int64_t step = -1; ok && step <= STEPS; step++) { /* two to warm up, which tune the products */
         double start = bench_clock();
         ok = take_step(model, dev, &optimizer, batch, step + 2, err) && device_wait(dev, err);
         if (step > 0) times[step - 1] = bench_clock() - start;
     }
+    ok = ok && (!name || profiled_step(model, dev, &optimizer, batch, name, err));
     optimizer_close(&optimizer, dev);
     if (ok) *seconds = bench_median(times, STEPS);
     return ok;
+}
+
+typedef struct Measured {
+    double seconds, gib;
+} Measured;
+
+static bool measure_step(SpeechLlm *model, Device *dev, const MadeBatch *batch, const char *name, Measured *m,
+                         Error *err) {
+    size_t available, all;
+    if (!timed_steps(model, dev, batch, name, &m->seconds, err) || !device_memory_info(dev, &available, &all, err))
+        return false;
+    m->gib = (double)(all - available) / GIB;
+    return true;
+}
+
+static bool print_step(Device *dev, const Arguments *a, const char *what, const MadeBatch *batch, const Measured *m,
+                       const Planned *planned, Error *err) {
+    double products, count = (double)batch->cu_tokens[batch->clips], gemm = planned->flops / (a->matmul * 1e12);
+    if (!time_products(dev, planned, &products, err)) return false;
+    printf("{\"step\": \"%s%s\", \"tokens\": %.0f, \"clips\": %d, \"ms\": %.3f, \"tokens_s\": %.1f, "
+           "\"products_ms\": %.3f, \"times\": %.4f, \"of_matmul\": %.4f, \"memory_gib\": %.2f, \"planned_gib\": %.2f, "
+           "\"estimate_ms\": %.3f, \"estimate_times\": %.4f}\n",
+           a->name, what, count, batch->clips, m->seconds * 1e3, count / m->seconds, products * 1e3,
+           m->seconds / products, gemm / m->seconds, m->gib, planned->gib, planned->whole * 1e3,
+           planned->whole / planned->seconds[WORK_GEMM]);
+    fflush(stdout);
+    return true;
 }
 
 static bool step(const Arguments *a, Device *dev, Error *err) {
     static MadeBatch batch;
     static Planned planned;
     int64_t tokens;
-    double seconds = 0, products = 0;
-    size_t available = 0, all = 0;
+    Measured whole = {0}, cached = {0};
     if (!choose_tokens(&planned, a, dev, &tokens, err)) return false;
     SpeechLlmConfig config = config_of(a);
     SpeechLlm *model = speech_llm_open(dev, &config, err);
     if (!model) return false;
     batch_make(&batch, model, tokens, BATCH_CLIPS_MOST, 1, 200);
-    SpeechLimits limits = batch_size(&batch);
-    bool ok = speech_llm_plan(model, &limits, true, NULL, true, err) &&
-              timed_steps(model, dev, &batch, &seconds, err) && device_memory_info(dev, &available, &all, err);
+    SpeechBatch view = batch_seen(&batch);
+    bool ok = measure_step(model, dev, &batch, a->name, &whole, err) && make_features(&batch, model, err) &&
+              speech_llm_encode(model, &view, batch.features, err) &&
+              measure_step(model, dev, &batch, NULL, &cached, err);
     Error other = {0};
     bool answered = ok && generation(model, a, &other);
     if (ok && !answered) printf("{\"generate\": \"%s\", \"error\": \"%s\"}\n", a->name, bench_escape(other.text));
     speech_llm_close(model);
-    if (!ok) return false;
-    double count = (double)batch.cu_tokens[batch.clips], gemm = planned.flops / (a->matmul * 1e12);
+    ok = ok && print_step(dev, a, "", &batch, &whole, &planned, err) && plan(&planned, a, tokens, true, err) &&
+         print_step(dev, a, ", encoded before", &batch, &cached, &planned, err);
     batch_forget(&batch);
-    if (!time_products(dev, &planned, &products, err)) return false;
-    printf("{\"step\": \"%s\", \"tokens\": %.0f, \"clips\": %" PRId64 ", \"ms\": %.3f, \"tokens_s\": %.1f, "
-           "\"products_ms\": %.3f, \"times\": %.4f, \"of_matmul\": %.4f, \"memory_gib\": %.2f, \"planned_gib\": %.2f, "
-           "\"estimate_ms\": %.3f, \"estimate_times\": %.4f}\n",
-           a->name, count, limits.clips, seconds * 1e3, count / seconds, products * 1e3, seconds / products,
-           gemm / seconds, (double)(all - available) / GIB, planned.gib, planned.whole * 1e3,
-           planned.whole / planned.seconds[WORK_GEMM]);
-    fflush(stdout);
-    return true;
+    return ok;
 }
 
 /* The encoder's forward on as much audio as a step has. */

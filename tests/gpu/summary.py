@@ -86,6 +86,22 @@ def roofline_rows(found):
     return rows
 
 
+def profile_rows(found):
+    """An operation's milliseconds in a step of each model, and its share of the step."""
+    models = list(dict.fromkeys(line["profile"] for line in found["steps"] if "profile" in line))
+    ms = {(line["profile"], line["op"]): line["ms"] for line in found["steps"] if "profile" in line}
+    whole = {line["step"]: line["ms"] for line in found["steps"] if "step" in line and "ms" in line}
+    operations = list(dict.fromkeys(op for _, op in sorted(ms, key=ms.get, reverse=True)))
+    rows = []
+    for op in operations:
+        pairs = [(ms.get((model, op)), whole.get(model)) for model in models]
+        rows.append([op] + [cell for took, step in pairs for cell in (took, took / step if took and step else None)])
+    sums = [sum(took for (name, _), took in ms.items() if name == model) for model in models]
+    rows.append(["all operations"] + [cell for model, took in zip(models, sums)
+                                      for cell in (took, took / whole[model] if whole.get(model) else None)])
+    return ["operation"] + [head for model in models for head in (f"{model}, ms", "of step")], rows if ms else []
+
+
 def peer_rows(found):
     keys = ("tokens_s", "ms", "tflop_s", "times_real_time", "memory_gib")
     rows = []
@@ -196,6 +212,7 @@ def main():
     report += table("LoRA steps: WavLM large and an LLM, clips of 1 to 15 s",
                     ["LLM", "tokens", "ms", "tokens/s", "of matmul", "x products", "estimate ms", "estimate x", "GiB",
                      "planned", "over padded peer", "over packed peer", "memory / packed peer"], step_rows(found))
+    report += table("Where a step's time goes", *profile_rows(found))
     report += table("Encoder, generation, attention", ["what", "ours", "peer", "ours over peer"],
                     encoder_and_generation(found))
     report += table("Peer", ["what", "tokens/s", "ms", "TFLOP/s", "x real time", "GiB"], peer_rows(found))

@@ -202,6 +202,42 @@ static void test_cross_entropy(void **state) {
     cross_entropy_case(0, 9, 0, 1.0f, true);
 }
 
+static void greedy_case(int64_t n, int64_t vocab, int64_t pad, float size) {
+    Bench t;
+    bench_open(&t, 2, 56);
+    GreedyArgs a = {
+        .logits = scaled(&t, n, vocab, pad, size), .logit = tensor(&t, 1, n, 0), .log_sum = tensor(&t, 1, n, 0)};
+    int32_t *token = room(&t, (size_t)(n ? n : 1) * sizeof *token);
+    a.token = tensor_of(token, DTYPE_I32, 1, n);
+    for (int64_t r = 0; r < n; r++)
+        ((float *)a.logits.data)[r * a.logits.ld + vocab / 2] = 1.0f + size; /* also twice */
+    for (int64_t r = 0; r < n; r += 2) ((float *)a.logits.data)[r * a.logits.ld + vocab / 3] = 1.0f + size;
+    double *x = doubles(&t, a.logits), *most = zeros(&t, n), *log_sum = zeros(&t, n);
+    for (int64_t r = 0; r < n; r++) {
+        double sum = 0.0;
+        most[r] = -INFINITY;
+        for (int64_t c = 0; c < vocab; c++) most[r] = fmax(most[r], x[r * vocab + c]);
+        for (int64_t c = 0; c < vocab; c++) sum += exp(x[r * vocab + c] - most[r]);
+        log_sum[r] = log(sum) + most[r];
+    }
+    RUN(&t, greedy, &a);
+    expect_close("logit", a.logit, most, 0.0);
+    expect_close("log_sum", a.log_sum, log_sum, 2e-6);
+    for (int64_t r = 0; r < n; r++) assert_int_equal(token[r], r % 2 ? vocab / 2 : vocab / 3);
+    a.logits.cols = 0;
+    REFUSED(&t, greedy, &a, "vocabulary");
+    bench_close(&t);
+}
+
+static void test_greedy(void **state) {
+    (void)state;
+    greedy_case(1, 1, 0, 1.0f);
+    greedy_case(5, 17, 2, 10.0f);
+    greedy_case(40, 4099, 0, 30.0f);
+    greedy_case(3, 100, 5, 500.0f);
+    greedy_case(0, 9, 0, 1.0f);
+}
+
 static void test_sum_squares(void **state) {
     (void)state;
     const struct {
@@ -368,9 +404,9 @@ int main(int argc, char **argv) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gather_scatter), cmocka_unit_test(test_stack_frames),  cmocka_unit_test(test_layer_mix),
-        cmocka_unit_test(test_segment_mean),   cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_sum_squares),
-        cmocka_unit_test(test_adamw),          cmocka_unit_test(test_adamw_clips),   cmocka_unit_test(test_device),
-        cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_segment_mean),   cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_sum_squares),    cmocka_unit_test(test_adamw),         cmocka_unit_test(test_adamw_clips),
+        cmocka_unit_test(test_device),         cmocka_unit_test(test_calm),
     };
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* Decoders read from files onto the CUDA device, in fp32, against transformers and PEFT: with room for LoRA beside
- * the weights, and without. */
-#include "tests/model/decoder_fixture.h"
+ * the weights, and without. Generation against the CPU device's. */
+#include "tests/model/many_prompts.h"
 
 /* Its decoder anew on a CUDA device, the adapter loaded; `rank` for which there is room, 0 for none. */
 static Fixture *cuda_fixture(const char *variant, int rank) {
@@ -53,13 +53,16 @@ static void check_gradients(Fixture *f) {
     }
 }
 
+static void need_device(void) {
+    Error err = {0};
+    if (device_cuda_count(&err)) return;
+    printf("skipped: %s\n", err.text);
+    skip();
+}
+
 static void test_adapters(void **state) {
     (void)state;
-    Error err = {0};
-    if (!device_cuda_count(&err)) {
-        printf("skipped: %s\n", err.text);
-        skip();
-    }
+    need_device();
     for (int v = 0; v < VARIANT_COUNT; v++)
         for (int rank = 0; rank <= 16; rank += 16) {
             Fixture *f = cuda_fixture(VARIANTS[v], rank);
@@ -69,7 +72,34 @@ static void test_adapters(void **state) {
         }
 }
 
+/* Steps of 17 rows and fewer are recorded as steps of 17, 16 and 8. */
+static void test_generation(void **state) {
+    (void)state;
+    need_device();
+    enum { SLOTS = 17 };
+    Fixture *cpu = fixture_open("qwen2"), *gpu = cuda_fixture("qwen2", 0);
+    ManyPrompts on_cpu, on_gpu;
+    many_open(&on_cpu, cpu);
+    fixture_adapter(cpu);
+    many_open(&on_gpu, gpu);
+    for (int sampled = 0; sampled < 2; sampled++) {
+        Generated want[MANY], got[MANY];
+        GenerateOptions options = many_options();
+        if (!sampled) options.temperature = 0, options.min_new = 3;
+        many_answers(&on_cpu, cpu, SLOTS, &options, want);
+        SessionUse use = many_answers(&on_gpu, gpu, SLOTS, &options, got);
+        many_equal(want, got, 1e-3);
+        assert_in_range(use.recordings, 1, 3);
+        generated_free(want, MANY);
+        generated_free(got, MANY);
+    }
+    many_close(&on_cpu, cpu);
+    many_close(&on_gpu, gpu);
+    fixture_close(cpu);
+    fixture_close(gpu);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adapters)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adapters), cmocka_unit_test(test_generation)};
     return cmocka_run_group_tests_name("decoder on the CUDA device", tests, NULL, NULL);
 }

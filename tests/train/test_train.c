@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "tests/quiet.h"
+#include "tests/shard_server.h"
 #include "train/checkpoint.h"
 #include "train/loop.h"
 #include "train/memory.h"
@@ -270,6 +271,67 @@ static void test_refused(void **state) {
     }
 }
 
+/* ---- shards elsewhere ---- */
+
+/* A straight run beside one that goes on, from a checkpoint in the middle, with the shards moved to a server that drops
+ * connections: the same losses. */
+static void test_shards_move_to_a_server(void **state) {
+    (void)state;
+    static Store store = {.faults = 1u << FAULT_DROP, .period = 2, .lock = PTHREAD_MUTEX_INITIALIZER};
+    static Server server;
+    Error err = {0};
+    char *shards = test_path("shards"), *cache = test_path("cache");
+    snprintf(store.folder, sizeof store.folder, "%s", shards);
+    server_start(&server, store_answer, &store);
+    char *place = text_format(&err, "data.shards=http://127.0.0.1:%d/a/b?key=secret", server.port);
+    char *kept = text_format(&err, "data.cache=%s", cache);
+    assert_ok(train_with("stayed", &PLAIN, &err, SETS("train.keep=9", "train.checkpoint_every=3")), &err);
+    assert_ok(train_with("moved", &PLAIN, &err, SETS("train.keep=9", "train.checkpoint_every=3")), &err);
+    char *middle = test_path("moved/checkpoints/step-3"), *checkpoints = test_path("moved/checkpoints");
+    Names names;
+    assert_ok(folder_list(checkpoints, &names, &err), &err);
+    assert_true(names.count > 1 && folder_exists(middle));
+    for (size_t i = 0; i < names.count; i++) {
+        char *path = path_join(checkpoints, names.items[i], &err);
+        if (strcmp(path, middle) != 0) assert_ok(folder_remove(path, &err), &err);
+        free(path);
+    }
+    assert_ok(train_with("moved", &RESUME, &err, SETS("train.keep=9", "train.checkpoint_every=3", place, kept)), &err);
+    assert_true(atomic_load(&store.hits[FAULT_DROP]) > 0);
+    assert_close("stayed", "moved", 0);
+    server_end(&server);
+    names_free(&names);
+    free(checkpoints);
+    free(middle);
+    free(place);
+    free(kept);
+    free(shards);
+    free(cache);
+}
+
+/* The same clips in shards of another size are other shards: what comes next would not be what was next. */
+static void test_other_shards(void **state) {
+    (void)state;
+    Error err = {0}, refused = {0};
+    Manifest manifest;
+    ShardOptions options = shard_options_default();
+    char *path = test_path("corpus/m.jsonl"), *other = test_path("other"), *set;
+    options.shard_bytes = 20000;
+    assert_ok(manifest_read(&manifest, path, &err), &err);
+    int kept = quiet_begin();
+    assert_ok(shards_write(&manifest, other, &options, &err), &err);
+    quiet_end(kept);
+    set = text_format(&err, "data.shards=%s", other);
+    const char *const steps[] = {"train.epochs=0", "train.steps=4", NULL};
+    assert_ok(train_with("resharded", &PLAIN, &err, steps), &err);
+    assert_false(train_with("resharded", &RESUME, &refused, SETS(steps[0], steps[1], set)));
+    assert_non_null(strstr(refused.text, "other shards"));
+    manifest_free(&manifest);
+    free(set);
+    free(other);
+    free(path);
+}
+
 /* Four speakers in turn by pairs of clips; a group cuts through none of them, so make one that does. */
 static void test_speaker_overlap(void **state) {
     (void)state;
@@ -518,6 +580,8 @@ int main(void) {
         cmocka_unit_test(test_run_folder),
         cmocka_unit_test(test_overlong),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_shards_move_to_a_server),
+        cmocka_unit_test(test_other_shards),
         cmocka_unit_test(test_speaker_overlap),
         cmocka_unit_test(test_nan_steps),
         cmocka_unit_test(test_damaged_checkpoint),
