@@ -99,8 +99,9 @@ $(BUILD)/%.o: %.cu
 	  -c -o $@ $< 2>$@.ptxas || { cat $@.ptxas; exit 1; }
 endif
 
-# -std=c11 turns contraction off in gcc; the kernels are written for fused multiply-add. Without AVX-512,
-# gcc vectorises a choice between two floats only where comparing them need not trap.
+# Features must round in the same steps as Praat, whatever a compiler would contract; the kernels are written for fused
+# multiply-add. Without AVX-512, gcc vectorises a choice between two floats only where comparing them need not trap.
+ALL_CFLAGS += -ffp-contract=off
 $(BUILD)/kernels/%.o: ALL_CFLAGS += -ffp-contract=fast -fno-trapping-math
 
 # What pages carry as it stands, as C strings, a line each; and the hash by which a page lets its own script run.

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "data/gender.h"
 #include "data/levels.h"
 #include "data/response.h"
 
@@ -30,8 +31,21 @@ static void round_features(Features *features) {
     for (int i = 0; i < FEATURE_COUNT; i++) features->value[i] = round(features->value[i] * 1e6) / 1e6;
 }
 
+/* A gender is estimated from it. */
+static bool needs_quality(const AnnotateOptions *options, const Utterance *utterance) {
+    return options->voice_quality || (!options->keep_gender && !gender_given(utterance));
+}
+
+/* Whether features that were measured before are all that are wanted now. */
+static bool enough(const AnnotateOptions *options, const Utterance *utterance) {
+    return utterance->features.voice_quality || !needs_quality(options, utterance);
+}
+
 static bool measure(const Work *work, Utterance *utterance, Error *err) {
     FeatureOptions options = feature_options_default();
+    options.voice_quality = needs_quality(work->options, utterance);
+    if (gender_given(utterance) && strcmp(utterance->gender, "male") == 0)
+        options.formant_ceiling_hz = FORMANT_CEILING_MALE_HZ;
     Audio audio = {0};
     char *path = manifest_audio(work->manifest, utterance, err);
     bool done = path && audio_read(&audio, path, utterance->start, utterance->end, 0, err) &&
@@ -98,22 +112,36 @@ static bool run_workers(Work *work) {
     return work->failure.exit_code == EXIT_DONE;
 }
 
-/* Whether a manifest's line has every feature that annotation measures. */
-static bool has_all_features(const Utterance *utterance) {
+/* Whether a manifest's line has every feature that is wanted; a gender estimated before needs no new estimate. */
+static bool comes_measured(const AnnotateOptions *options, const Utterance *utterance) {
     const json_t *features = json_object_get(utterance->json, "features");
-    for (int i = 0; i <= FEATURE_PAUSE_SHARE; i++)
+    for (int i = 0; i < FEATURE_JITTER; i++)
         if (!json_object_get(features, FEATURE_NAMES[i])) return false;
-    return utterance->has_features;
+    bool estimated = utterance->gender && !options->voice_quality;
+    return utterance->has_features && (estimated || enough(options, utterance));
 }
 
 static size_t keep_measured(Work *work) {
     size_t kept = 0;
     for (size_t i = 0; i < work->manifest->count && !work->options->remeasure; i++)
-        kept += work->measured[i] = has_all_features(&work->manifest->items[i]);
+        kept += work->measured[i] = comes_measured(work->options, &work->manifest->items[i]);
     if (kept)
         fprintf(stderr, "%zu of %zu utterances come with their features (--remeasure measures them anew)\n", kept,
                 work->manifest->count);
     return kept;
+}
+
+/* What a call that wanted fewer features noted is to be measured again; gives how many. */
+static size_t drop_lesser(Work *work) {
+    size_t dropped = 0;
+    for (size_t i = 0; i < work->manifest->count; i++) {
+        const Utterance *utterance = &work->manifest->items[i];
+        if (!work->measured[i] || enough(work->options, utterance) || comes_measured(work->options, utterance))
+            continue;
+        work->measured[i] = false;
+        dropped++;
+    }
+    return dropped;
 }
 
 static bool measure_all(Work *work, Error *err) {
@@ -121,6 +149,7 @@ static bool measure_all(Work *work, Error *err) {
     if (kept == work->manifest->count) return true;
     AnnotateJournal journal;
     if (!annotate_journal_open(&journal, work->manifest, work->measured, work->options->output, err)) return false;
+    journal.resumed -= drop_lesser(work);
     work->journal = &journal;
     work->done = kept + journal.resumed;
     if (journal.resumed)
@@ -148,6 +177,14 @@ static void drop_bad(Work *work) {
     }
     manifest->count = kept;
     if (work->bad_count) fprintf(stderr, "%zu unreadable recordings were left out\n", work->bad_count);
+}
+
+/* Forgets what was measured for an estimate alone. */
+static bool find_genders(Manifest *manifest, const AnnotateOptions *options, Error *err) {
+    if (!options->keep_gender && !gender_estimate(manifest, err)) return false;
+    for (size_t i = 0; i < manifest->count && !options->voice_quality; i++)
+        manifest->items[i].features.voice_quality = false;
+    return true;
 }
 
 static bool replace_text(char **place, char *text) {
@@ -187,8 +224,10 @@ static bool explain_all(Manifest *manifest, const AnnotateOptions *options, Erro
     Levels *levels = memory_new(manifest->count, sizeof *levels, err);
     for (size_t i = 0; utterances && i < manifest->count; i++) utterances[i] = &manifest->items[i];
     CutPoints *cuts = utterances && levels ? cut_points_fit(utterances, manifest->count, options->levels, err) : NULL;
-    if (cuts) cut_points_print(cuts, stderr);
-    bool done = cuts && explain_each(manifest, cuts, levels, options, err);
+    bool done = cuts && (options->relative == RELATIVE_CORPUS ||
+                         cut_points_fit_speakers(cuts, utterances, manifest->count, err));
+    if (done) cut_points_print(cuts, stderr);
+    done = done && explain_each(manifest, cuts, levels, options, err);
     cut_points_free(cuts);
     free(levels);
     free(utterances);
@@ -228,7 +267,8 @@ static bool annotate_manifest(Manifest *manifest, const AnnotateOptions *options
     bool done = work.measured && work.bad && folder && folder_make(folder, err) && measure_all(&work, err);
     if (done) drop_bad(&work);
     if (done && manifest->count == 0) done = fail(err, "%s: no recording could be read", manifest->path);
-    done = done && move_paths(manifest, folder, err) && explain_all(manifest, options, err);
+    done = done && move_paths(manifest, folder, err) && find_genders(manifest, options, err) &&
+           explain_all(manifest, options, err);
     bool dry_run = options->teach && options->teach->dry_run;
     if (done && !dry_run) done = write_output(manifest, options, err);
     free(work.measured);

@@ -2,12 +2,15 @@
 #ifndef SEMOLLM_DATA_ANNOTATE_H
 #define SEMOLLM_DATA_ANNOTATE_H
 
-#include "data/manifest.h"
+#include "data/levels.h"
 #include "data/teach.h"
 
 typedef struct AnnotateOptions {
     const char *output;        /* the manifest to write; beside it OUTPUT.partial while it is in the making */
     int levels;                /* 3 or 5 */
+    Relative relative;         /* what levels are relative to */
+    bool voice_quality;        /* measure it, too */
+    bool keep_gender;          /* unknown where none is given: do not estimate it */
     int jobs;                  /* threads; 0: one per core */
     bool skip_bad;             /* leave unreadable recordings out and list them, instead of failing */
     bool remeasure;            /* features that the manifest holds already */

@@ -41,7 +41,8 @@ static char *first_line(const Manifest *manifest, Error *err) {
 
 static bool take_features(Utterance *utterance, const json_t *features) {
     if (!json_is_object(features)) return false;
-    for (int i = 0; i < FEATURE_COUNT; i++) {
+    utterance->features.voice_quality = json_object_get(features, FEATURE_NAMES[FEATURE_JITTER]) != NULL;
+    for (int i = 0; i < features_measured(&utterance->features); i++) {
         const json_t *value = json_object_get(features, FEATURE_NAMES[i]);
         if (!json_is_number(value) && !json_is_null(value)) return false;
         utterance->features.value[i] = json_is_null(value) ? NAN : json_number_value(value);
@@ -102,7 +103,7 @@ bool annotate_journal_open(AnnotateJournal *journal, Manifest *manifest, bool *m
 
 bool annotate_journal_add(AnnotateJournal *journal, const Utterance *utterance, Error *err) {
     json_t *features = json_object();
-    for (int i = 0; i < FEATURE_COUNT; i++) {
+    for (int i = 0; i < features_measured(&utterance->features); i++) {
         json_object_set_new(features, FEATURE_NAMES[i], feature_json((FeatureId)i, utterance->features.value[i]));
     }
     json_t *json = json_pack("{s:s, s:o}", "id", utterance->id, "features", features);

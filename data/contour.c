@@ -31,4 +31,6 @@ static int compare_values(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-void sort_values(double *values, int64_t count) { qsort(values, (size_t)count, sizeof *values, compare_values); }
+void sort_values(double *values, int64_t count) {
+    if (count > 1) qsort(values, (size_t)count, sizeof *values, compare_values);
+}

@@ -7,6 +7,9 @@
 #include "data/loudness.h"
 #include "data/pitch.h"
 #include "data/syllables.h"
+#include "data/voice_quality.h"
+
+enum { FORMANT_CEILING_LEAST = 1000, FORMANT_CEILING_MOST = 20000 };
 
 static const double LOWEST_FLOOR_HZ = 10; /* bounds the window, and with it time and memory */
 static const double ABSOLUTE_SILENCE_DB = -299;
@@ -26,6 +29,13 @@ const char *const FEATURE_NAMES[FEATURE_COUNT] = {
     [FEATURE_ARTICULATION_RATE] = "articulation_rate_syll_s",
     [FEATURE_PAUSE_COUNT] = "pause_count",
     [FEATURE_PAUSE_SHARE] = "pause_share",
+    [FEATURE_JITTER] = "jitter_local",
+    [FEATURE_SHIMMER] = "shimmer_local",
+    [FEATURE_HNR_DB] = "hnr_db",
+    [FEATURE_ALPHA_RATIO_DB] = "alpha_ratio_db",
+    [FEATURE_F1_HZ] = "f1_hz",
+    [FEATURE_F2_HZ] = "f2_hz",
+    [FEATURE_F3_HZ] = "f3_hz",
 };
 
 json_t *feature_json(FeatureId feature, double value) {
@@ -33,7 +43,9 @@ json_t *feature_json(FeatureId feature, double value) {
     return feature == FEATURE_PAUSE_COUNT && value == floor(value) ? json_integer((json_int_t)value) : json_real(value);
 }
 
-FeatureOptions feature_options_default(void) { return (FeatureOptions){.f0_floor_hz = 75, .f0_ceiling_hz = 600}; }
+FeatureOptions feature_options_default(void) {
+    return (FeatureOptions){.f0_floor_hz = 75, .f0_ceiling_hz = 600, .formant_ceiling_hz = FORMANT_CEILING_HZ};
+}
 
 static double semitones(double hz) { return 12 * log2(hz / 100); }
 
@@ -105,17 +117,31 @@ static bool check(const Audio *audio, const FeatureOptions *options, Error *err)
     if (!(floor_hz >= LOWEST_FLOOR_HZ) || !(ceiling > floor_hz) || !isfinite(ceiling))
         return fail_usage(err, "the F0 range must lie above %g Hz, its ceiling above its floor; found %g to %g Hz",
                           LOWEST_FLOOR_HZ, floor_hz, ceiling);
+    if (options->formant_ceiling_hz < FORMANT_CEILING_LEAST || options->formant_ceiling_hz > FORMANT_CEILING_MOST)
+        return fail_usage(err, "the ceiling of formants must be %d to %d Hz, not %d", FORMANT_CEILING_LEAST,
+                          FORMANT_CEILING_MOST, options->formant_ceiling_hz);
     return true;
 }
 
-static void hand_over(Contour *pitch, Contour *intensity, FeatureTrack *track) {
-    *track = (FeatureTrack){pitch->start, pitch->step,      intensity->start, intensity->step,
-                            pitch->value, intensity->value, pitch->count,     intensity->count};
+static void hand_over(Contour *pitch, Contour *intensity, const FormantTrack *formants, FeatureTrack *track) {
+    *track = (FeatureTrack){.f0_start = pitch->start,
+                            .f0_step = pitch->step,
+                            .intensity_start = intensity->start,
+                            .intensity_step = intensity->step,
+                            .formants_start = formants->start,
+                            .formants_step = formants->step,
+                            .f0 = pitch->value,
+                            .intensity = intensity->value,
+                            .formants = formants->hz,
+                            .f0_count = pitch->count,
+                            .intensity_count = intensity->count,
+                            .formant_count = formants->count};
     *pitch = *intensity = (Contour){0};
 }
 
 bool features_measure(const Audio *audio, const FeatureOptions *options, Features *features, FeatureTrack *track,
                       Error *err) {
+    *features = (Features){.voice_quality = options->voice_quality};
     for (int i = 0; i < FEATURE_COUNT; i++) features->value[i] = NAN;
     if (track) *track = (FeatureTrack){0};
     if (!check(audio, options, err)) return false;
@@ -124,11 +150,15 @@ bool features_measure(const Audio *audio, const FeatureOptions *options, Feature
     pitch_options.ceiling_hz = options->f0_ceiling_hz;
     features->value[FEATURE_DURATION_S] = (double)audio->count / audio->rate;
     Contour pitch = {0}, intensity = {0};
+    FormantTrack formants = {0};
     bool done = pitch_track(audio, &pitch_options, &pitch, err) && summarise_pitch(&pitch, features, err) &&
                 intensity_track(audio, 75, &intensity, err) && measure_rates(audio, features, err) &&
                 loudness_measure(audio, &features->value[FEATURE_LOUDNESS_LUFS], err);
+    if (done && options->voice_quality)
+        done =
+            voice_quality_measure(audio, &pitch, options->formant_ceiling_hz, features, track ? &formants : NULL, err);
     if (done) summarise_intensity(&intensity, features);
-    if (done && track) hand_over(&pitch, &intensity, track);
+    if (done && track) hand_over(&pitch, &intensity, &formants, track);
     contour_free(&pitch);
     contour_free(&intensity);
     return done;
@@ -137,5 +167,6 @@ bool features_measure(const Audio *audio, const FeatureOptions *options, Feature
 void feature_track_free(FeatureTrack *track) {
     free(track->f0);
     free(track->intensity);
+    free(track->formants);
     *track = (FeatureTrack){0};
 }

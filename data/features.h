@@ -1,5 +1,5 @@
-/* The interpretable features of an utterance, by the definitions of the design's table (Praat's
- * calls; Boersma 1993; de Jong & Wempe 2009; EBU R128). A feature that does not exist is NaN. */
+/* The interpretable features of an utterance. FEATURES.md beside this file defines each (Praat's calls; Boersma 1993;
+ * de Jong & Wempe 2009; EBU R128). A feature that does not exist is NaN. */
 #ifndef SEMOLLM_DATA_FEATURES_H
 #define SEMOLLM_DATA_FEATURES_H
 
@@ -20,6 +20,13 @@ typedef enum FeatureId {
     FEATURE_ARTICULATION_RATE,
     FEATURE_PAUSE_COUNT,
     FEATURE_PAUSE_SHARE,
+    FEATURE_JITTER, /* from here on voice quality, measured where it is asked for */
+    FEATURE_SHIMMER,
+    FEATURE_HNR_DB,
+    FEATURE_ALPHA_RATIO_DB,
+    FEATURE_F1_HZ,
+    FEATURE_F2_HZ,
+    FEATURE_F3_HZ,
     FEATURE_COUNT
 } FeatureId;
 
@@ -27,22 +34,34 @@ extern const char *const FEATURE_NAMES[FEATURE_COUNT]; /* "duration_s", ..., "ar
 
 typedef struct Features {
     double value[FEATURE_COUNT]; /* NaN: does not exist */
+    bool voice_quality;          /* it was measured, too */
 } Features;
+
+/* How many features were measured: all, or those before voice quality. */
+static inline int features_measured(const Features *features) {
+    return features->voice_quality ? FEATURE_COUNT : FEATURE_JITTER;
+}
 
 /* A feature as JSON holds it: null where it does not exist, and a count an integer. */
 json_t *feature_json(FeatureId feature, double value);
 
 typedef struct FeatureOptions {
     double f0_floor_hz, f0_ceiling_hz; /* 75, 600 */
+    bool voice_quality;                /* false */
+    int formant_ceiling_hz;            /* FORMANT_CEILING_HZ */
 } FeatureOptions;
+
+enum { FORMANT_CEILING_HZ = 5500, FORMANT_CEILING_MALE_HZ = 5000 };
 
 FeatureOptions feature_options_default(void);
 
-/* Contours on Praat's frames: f0 in Hz, 0 where unvoiced; intensity in dB. */
+/* Contours on Praat's frames: f0 in Hz, 0 where unvoiced; intensity in dB; with voice quality the first three formants
+ * in Hz, NaN where there is none. */
 typedef struct FeatureTrack {
     double f0_start, f0_step, intensity_start, intensity_step; /* seconds of frame 0, between frames */
-    double *f0, *intensity;
-    int64_t f0_count, intensity_count;
+    double formants_start, formants_step;
+    double *f0, *intensity, (*formants)[3];
+    int64_t f0_count, intensity_count, formant_count;
 } FeatureTrack;
 
 /* `track` may be null; free with feature_track_free. Any length from 0 samples and digital silence

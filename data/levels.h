@@ -18,8 +18,18 @@ typedef struct Levels {
 
 typedef struct CutPoints CutPoints;
 
+/* What an utterance's features are compared with. */
+typedef enum Relative { RELATIVE_CORPUS, RELATIVE_SPEAKER } Relative;
+
 /* Of the training split's utterances; `count` is 3 or 5. */
 CutPoints *cut_points_fit(const Utterance *const *utterances, size_t n, int count, Error *err);
+
+/* Gives each speaker of SPEAKER_LEAST utterances or more cut points of its own, of all its utterances here; others keep
+ * those of their corpus. They are no one else's, so the utterances may be of any split: a speaker that is held out has
+ * none in training. */
+enum { SPEAKER_LEAST = 10 };
+bool cut_points_fit_speakers(CutPoints *cuts, const Utterance *const *utterances, size_t n, Error *err);
+
 Levels cut_points_apply(const CutPoints *cuts, const Utterance *utterance);
 
 /* The cut points (count - 1, rising) that judge such an utterance, by its corpus and gender alone; null where there are

@@ -69,6 +69,7 @@ static bool parse_features(Utterance *utterance, const json_t *json, const char 
     for (int i = 0; i < FEATURE_COUNT; i++)
         if (!json_number_or(features, FEATURE_NAMES[i], &utterance->features.value[i], where, err)) return false;
     utterance->has_features = true;
+    utterance->features.voice_quality = json_object_get(features, FEATURE_NAMES[FEATURE_JITTER]) != NULL;
     return true;
 }
 
@@ -122,7 +123,7 @@ static bool put_features(json_t *json, const Features *values) {
         features = json_object();
     }
     bool done = features != NULL;
-    for (int i = 0; i < FEATURE_COUNT && done; i++) {
+    for (int i = 0; i < features_measured(values) && done; i++) {
         double value = values->value[i];
         json_t *old = json_object_get(features, FEATURE_NAMES[i]);
         if (json_is_number(old) && json_number_value(old) == value) continue;
@@ -146,6 +147,16 @@ bool utterance_sync(Utterance *utterance, Error *err) {
     if (done && utterance->has_features) done = put_features(utterance->json, &utterance->features);
     return done || fail(err, "utterance \"%s\" cannot be written as JSON: a field is not valid UTF-8",
                         utterance->id ? utterance->id : "");
+}
+
+static int compare_names(const char *a, const char *b) {
+    if (!a || !b) return (a != NULL) - (b != NULL);
+    return strcmp(a, b);
+}
+
+int speaker_compare(const char *corpus_a, const char *a, const char *corpus_b, const char *b) {
+    int order = compare_names(corpus_a, corpus_b);
+    return order ? order : compare_names(a, b);
 }
 
 /* --- paths --- */

@@ -40,4 +40,7 @@ bool utterance_parse(Utterance *utterance, json_t *json, const char *where, Erro
 bool utterance_sync(Utterance *utterance, Error *err);
 void utterance_free(Utterance *utterance);
 
+/* The order of speakers: by corpus, then by name; null first. */
+int speaker_compare(const char *corpus_a, const char *a, const char *corpus_b, const char *b);
+
 #endif

@@ -35,8 +35,7 @@ static void fill_side(float *taps, int stride, int depth, double distance) {
     }
 }
 
-/* Samples left+1-depth .. left+depth, for a point `phase` (over 0, under 1) after sample left. */
-static void fill_taps(float *taps, int depth, double phase) {
+void sinc_taps(float *taps, int depth, double phase) {
     fill_side(taps + depth - 1, -1, depth, phase);
     fill_side(taps + depth, 1, depth, 1 - phase);
 }
@@ -44,7 +43,7 @@ static void fill_taps(float *taps, int depth, double phase) {
 PeakTable *peak_table_new(Error *err) {
     PeakTable *table = memory_new(1, sizeof *table, err);
     if (!table) return NULL;
-    for (int phase = 1; phase < PHASES; phase++) fill_taps(table->taps[phase], DEPTH, (double)phase / PHASES);
+    for (int phase = 1; phase < PHASES; phase++) sinc_taps(table->taps[phase], DEPTH, (double)phase / PHASES);
     return table;
 }
 
@@ -64,7 +63,7 @@ static double value_at(const Curve *curve, int64_t point) {
     int depth = depth_at(curve, left);
     const float *taps = curve->table->taps[phase], *y = curve->y + left + 1 - depth;
     if (depth < DEPTH) {
-        fill_taps(curve->table->shallow, depth, (double)phase / PHASES);
+        sinc_taps(curve->table->shallow, depth, (double)phase / PHASES);
         taps = curve->table->shallow;
     }
     float sum = 0;

@@ -18,4 +18,8 @@ void peak_table_free(PeakTable *table);
  * first < i < last, and `first` may be negative. */
 Peak peak_refine(PeakTable *table, const float *y, int64_t first, int64_t last, int64_t i);
 
+/* The weights of the samples left+1-depth .. left+depth, for the curve's value at `phase` (over 0, under 1) after
+ * sample `left`. */
+void sinc_taps(float *taps, int depth, double phase);
+
 #endif

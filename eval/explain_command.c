@@ -108,7 +108,7 @@ static bool print_json(const Run *run, const Recording *recording, const Answer 
         json_object_set_new(stated, PART_NAMES[part], text_or_null(stated_cue(run, &answer->stated, part)));
         json_object_set_new(measured, PART_NAMES[part], text_or_null(measured_here(run, recording, answer, part)));
     }
-    for (int f = 0; f < FEATURE_COUNT; f++) {
+    for (int f = 0; f < features_measured(&recording->utterance.features); f++) {
         double value = recording->utterance.features.value[f];
         json_object_set_new(features, FEATURE_NAMES[f], isnan(value) ? json_null() : json_real(value));
     }

@@ -16,7 +16,7 @@ typedef struct Settings {
     TeachOptions teach;
     HttpTeacherOptions http;
     LocalTeacherOptions local;
-    const char *kind;
+    const char *kind, *relative;
     int64_t levels, jobs, seed, answer_tokens;
     double temperature;
 } Settings;
@@ -26,6 +26,7 @@ static Settings default_settings(void) {
                       .http = http_teacher_options_default(),
                       .local = {.together = 16},
                       .kind = "template",
+                      .relative = "corpus",
                       .levels = 3,
                       .answer_tokens = 200,
                       .temperature = 0.7};
@@ -55,6 +56,12 @@ static bool check_teaching(const Settings *settings, Error *err) {
            in_range("price-out", teach->price_out, 0, 1e9, err) &&
            (!(teach->cost_most > 0) || teach->price_in > 0 || teach->price_out > 0 ||
             fail_usage(err, "annotate: --max-cost needs --price-in and --price-out, of a million tokens"));
+}
+
+static bool read_relative(const char *name, Relative *relative, Error *err) {
+    *relative = strcmp(name, "speaker") == 0 ? RELATIVE_SPEAKER : RELATIVE_CORPUS;
+    return *relative == RELATIVE_SPEAKER || strcmp(name, "corpus") == 0 ||
+           fail_usage(err, "annotate: --relative must be corpus or speaker, not \"%.40s\"", name);
 }
 
 static bool check(const Settings *settings, Error *err) {
@@ -138,6 +145,12 @@ bool command_annotate(int argc, char **argv, Error *err) {
          "the manifest to write; a killed run goes on there"},
         {"teacher", 0, OPTION_TEXT, &settings.kind, "NAME", "who writes the explanations: template, local or http"},
         {"levels", 0, OPTION_INT, &settings.levels, "N", "levels of pitch, speed and volume: 3 or 5 (3)"},
+        {"relative", 0, OPTION_TEXT, &settings.relative, "WHOM",
+         "levels among those of the corpus (corpus) or of the speaker alone (speaker)"},
+        {"voice-quality", 0, OPTION_FLAG, &annotation->voice_quality, NULL,
+         "jitter, shimmer, harmonics-to-noise ratio, alpha ratio and formants too"},
+        {"keep-gender", 0, OPTION_FLAG, &annotation->keep_gender, NULL,
+         "do not estimate a gender that the manifest does not give"},
         {"jobs", 'j', OPTION_INT, &settings.jobs, "N", "threads that measure; 0: one per core (0)"},
         {"seed", 0, OPTION_INT, &settings.seed, "N", "of the explanations' wording (0)"},
         {"skip-bad", 0, OPTION_FLAG, &annotation->skip_bad, NULL, "leave unreadable recordings out, and list them"},
@@ -181,7 +194,9 @@ bool command_annotate(int argc, char **argv, Error *err) {
         .most = 1};
     Texts arguments = {0};
     bool help = false, done = options_parse(&usage, argc, argv, &arguments, &help, err);
-    if (done && !help) done = check(&settings, err) && run(&settings, arguments.items[0], err);
+    if (done && !help)
+        done = read_relative(settings.relative, &annotation->relative, err) && check(&settings, err) &&
+               run(&settings, arguments.items[0], err);
     texts_free(&arguments);
     return done;
 }

@@ -26,6 +26,7 @@ static const cyaml_strval_t OVERLONGS[] = {
     {"cut", OVERLONG_CUT}, {"split", OVERLONG_SPLIT}, {"refuse", OVERLONG_REFUSE}};
 static const cyaml_strval_t INPUTS[] = {{"speech", INPUT_SPEECH}, {"description", INPUT_DESCRIPTION}};
 static const cyaml_strval_t STYLES[] = {{"labelled", STYLE_LABELLED}, {"paper", STYLE_PAPER}};
+static const cyaml_strval_t RELATIVES[] = {{"corpus", RELATIVE_CORPUS}, {"speaker", RELATIVE_SPEAKER}};
 static const cyaml_strval_t PLACES[] = {{"before", AUDIO_BEFORE}, {"after", AUDIO_AFTER}};
 static const cyaml_strval_t SCHEDULES[] = {
     {"cosine", SCHEDULE_COSINE}, {"linear", SCHEDULE_LINEAR}, {"constant", SCHEDULE_CONSTANT}};
@@ -76,6 +77,7 @@ static const char DEFAULT_USER[] = "Describe the emotion of the speaker and the 
     WORD(prompt, user, DEFAULT_USER, 1)                                                                                \
     CHOICE(prompt, style, STYLE_LABELLED, STYLES)                                                                      \
     INTEGER(prompt, levels, 3, 3, 5)                                                                                   \
+    CHOICE(prompt, relative, RELATIVE_CORPUS, RELATIVES)                                                               \
     CHOICE(prompt, audio, AUDIO_BEFORE, PLACES)
 #define TRAIN_KEYS(INTEGER, NUMBER, FLAG, CHOICE, WORD)                                                                \
     INTEGER(train, steps, 0, 0, 100000000)                                                                             \

@@ -70,6 +70,7 @@ typedef struct PromptSection {
     unsigned response_count;
     ResponseStyle style;
     int64_t levels; /* 3 or 5 */
+    Relative relative;
     AudioPlace audio;
 } PromptSection;
 

@@ -84,13 +84,24 @@ static bool open_config(Run *run, const char *path, const RunOptions *options, b
     return run->folder != NULL;
 }
 
+/* Levels relative to speakers take in all the recordings of each. */
+static bool fit_speakers(Run *run, Error *err) {
+    size_t count = shards_count(run->shards);
+    const Utterance **all = memory_new(count, sizeof *all, err);
+    if (!all) return false;
+    for (size_t i = 0; i < count; i++) all[i] = shards_utterance(run->shards, i);
+    bool ok = cut_points_fit_speakers(run->cuts, all, count, err);
+    free(all);
+    return ok;
+}
+
 static bool fit_cuts(Run *run, Error *err) {
     const Utterance **chosen = memory_new(run->train.count, sizeof *chosen, err);
     if (!chosen) return false;
     for (size_t i = 0; i < run->train.count; i++) chosen[i] = shards_utterance(run->shards, run->train.items[i]);
     run->cuts = cut_points_fit(chosen, run->train.count, run->response.level_count, err);
     free(chosen);
-    return run->cuts != NULL;
+    return run->cuts && (run->config->prompt.relative == RELATIVE_CORPUS || fit_speakers(run, err));
 }
 
 static bool open_data(Run *run, Error *err) {

@@ -67,7 +67,8 @@ static int make_corpus(void **state) {
 }
 
 static bool annotate_paths(const char *in, const char *out, int jobs, bool skip_bad, Error *err) {
-    AnnotateOptions options = {.output = out, .levels = 3, .jobs = jobs, .skip_bad = skip_bad, .seed = 5};
+    AnnotateOptions options = {
+        .output = out, .levels = 3, .jobs = jobs, .skip_bad = skip_bad, .seed = 5, .keep_gender = true};
     return annotate(in, &options, err);
 }
 

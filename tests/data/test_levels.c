@@ -138,6 +138,65 @@ static void json_round_trip(void **state) {
     cut_points_free(again);
 }
 
+/* Two speakers of 10 and 12 utterances have cut points of their own, one of 9 keeps the corpus'. */
+static void speakers_of_their_own(void **state) {
+    (void)state;
+    static char low[] = "low", high[] = "high", few[] = "few", other[] = "other";
+    Utterance utterances[MOST];
+    size_t n = 0;
+    for (int i = 0; i < 12; i++) {
+        char *speakers[] = {high, low, few}; /* in no order */
+        for (int k = 0; k < 3; k++) {
+            if ((k == 1 && i >= 10) || (k == 2 && i >= 9)) continue;
+            double value = (k == 0 ? 300 : k == 1 ? 100 : 200) + i;
+            utterances[n] = utterance_of("c", "male", value, value, value);
+            utterances[n++].speaker = speakers[k];
+        }
+    }
+    const Utterance *pointers[MOST] = {0};
+    for (size_t i = 0; i < n; i++) pointers[i] = &utterances[i];
+    Error err = {0};
+    CutPoints *cuts = cut_points_fit(pointers, n, 3, &err);
+    assert_ok(cut_points_fit_speakers(cuts, pointers, n, &err), &err);
+    json_t *json = cut_points_json(cuts, &err);
+    CutPoints *read = cut_points_parse(json, "cuts", &err);
+    assert_ok(read, &err);
+    CutPoints *both[] = {cuts, read};
+    for (int k = 0; k < 2; k++)
+        for (int cue = 0; cue < CUE_COUNT; cue++) {
+            Utterance u = utterance_of("c", "male", 109, 109, 109);
+            u.speaker = low;
+            assert_int_equal(cut_points_apply(both[k], &u).level[cue], 2);
+            u = utterance_of("c", "male", 300, 300, 300);
+            u.speaker = high;
+            assert_int_equal(cut_points_apply(both[k], &u).level[cue], 0);
+            u = utterance_of("c", "male", 311, 311, 311);
+            u.speaker = few; /* 9 utterances */
+            assert_int_equal(cut_points_apply(both[k], &u).level[cue], 2);
+            u.speaker = other;
+            assert_int_equal(cut_points_apply(both[k], &u).level[cue], 2);
+            u.speaker = NULL;
+            assert_int_equal(cut_points_apply(both[k], &u).level[cue], 2);
+            u = utterance_of("d", "male", 109, 109, 109); /* another corpus' speaker of that name */
+            u.speaker = low;
+            assert_int_equal(cut_points_apply(both[k], &u).level[cue], 0);
+        }
+    FILE *out = tmpfile();
+    char line[200] = "";
+    cut_points_print(read, out);
+    rewind(out);
+    while (!strstr(line, "speakers' own")) assert_non_null(fgets(line, sizeof line, out));
+    assert_non_null(strstr(line, "2 speakers' own: 103 to 303.7, 106 to 307.3"));
+    fclose(out);
+    json_t *groups = json_object_get(json, "groups"), *last = json_array_get(groups, json_array_size(groups) - 1);
+    assert_string_equal(json_string_value(json_object_get(last, "speaker")), "low");
+    json_array_insert(groups, 0, last); /* out of its place it would not be found */
+    assert_null(cut_points_parse(json, "cuts", &err));
+    json_decref(json);
+    cut_points_free(cuts);
+    cut_points_free(read);
+}
+
 static void hostile_cut_points(void **state) {
     (void)state;
     static const char *const TEXTS[] = {
@@ -158,6 +217,7 @@ static void hostile_cut_points(void **state) {
         "{\"levels\":3,\"groups\":[{\"cue\":\"pitch\",\"utterances\":1,\"cuts\":[1,\"2\"]}]}",
         "{\"levels\":3,\"groups\":[{\"cue\":\"pitch\",\"utterances\":-1,\"cuts\":[1,2]}]}",
         "{\"levels\":3,\"groups\":[{\"cue\":\"pitch\",\"corpus\":7,\"utterances\":1,\"cuts\":[1,2]}]}",
+        "{\"levels\":3,\"groups\":[{\"cue\":\"pitch\",\"speaker\":7,\"utterances\":1,\"cuts\":[1,2]}]}",
         "{\"levels\":3,\"unknown_gender\":-2,\"groups\":[]}",
     };
     for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
@@ -189,13 +249,10 @@ static void words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantiles_of_type_7),
-        cmocka_unit_test(ties_fall_low),
-        cmocka_unit_test(corpus_and_gender),
-        cmocka_unit_test(nothing_to_fit),
-        cmocka_unit_test(json_round_trip),
-        cmocka_unit_test(hostile_cut_points),
-        cmocka_unit_test(words),
+        cmocka_unit_test(quantiles_of_type_7), cmocka_unit_test(ties_fall_low),
+        cmocka_unit_test(corpus_and_gender),   cmocka_unit_test(nothing_to_fit),
+        cmocka_unit_test(json_round_trip),     cmocka_unit_test(speakers_of_their_own),
+        cmocka_unit_test(hostile_cut_points),  cmocka_unit_test(words),
     };
     return cmocka_run_group_tests_name("levels", tests, NULL, NULL);
 }

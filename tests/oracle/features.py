@@ -1,14 +1,23 @@
 """Features by Praat, the oracle of tests/data/test_features.c.
 
     features.py fixtures            writes tests/fixtures/features.json: Praat's values of synthetic signals
-    features.py compare SEMOLLM AUDIO...   how far `SEMOLLM features --json --track` is from Praat on recordings
+    features.py table OUT AUDIO...  writes Praat's values of recordings, a line each: tests/fixtures/praat.tsv, of two in
+                                    nine of RAVDESS's and pocketsphinx-testdata's WAV files, for test_features_praat.c
+    features.py compare SEMOLLM [--praat PROGRAM] AUDIO...
+                                    how far `SEMOLLM features --json --track --voice-quality` is from Praat; from the
+                                    program Praat (6.3 or later) where one is named, else from praat-parselmouth
+    features.py bench SEMOLLM AUDIO...   processor time beside praat-parselmouth making the same calls, taking turns
 
-Needs praat-parselmouth, numpy and soundfile. The synthetic signals are defined by formulae that
-tests/data/signals.h computes too, noise by Philox as in base/rng.c.
+Needs praat-parselmouth, numpy and soundfile, and for `table` the program praat. The synthetic signals are defined by
+formulae that tests/data/signals.h computes too, noise by Philox as in base/rng.c.
 """
 import json
+import os
+import resource
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -17,6 +26,7 @@ from parselmouth.praat import call
 
 FEATURES = ("duration_s speech_s voiced_share f0_mean_hz f0_median_hz f0_sd_st f0_range_st f0_slope_st_s "
             "intensity_mean_db speech_rate_syll_s articulation_rate_syll_s pause_count pause_share").split()
+QUALITY = "jitter_local shimmer_local hnr_db alpha_ratio_db f1_hz f2_hz f3_hz".split()
 
 
 # --- Praat ---
@@ -68,7 +78,47 @@ def contours(sound):
     return pitch, intensity
 
 
-def measure(sound):
+def alpha_ratio(sound, times):
+    """Energy from 50 to 1000 Hz over that from 1 to 5 kHz, of Hann windows of 40 ms around `times`, in dB."""
+    rate, samples = sound.sampling_frequency, sound.values[0]
+    size = int(0.04 * rate + 0.5)
+    if not len(times) or rate < 10000:
+        return None
+    at = np.floor(np.asarray(times) * rate + 0.5).astype(int)[:, None] - size // 2 + np.arange(size)
+    frames = np.where((at >= 0) & (at < len(samples)), samples[at.clip(0, len(samples) - 1)], 0)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
+    energy = (np.abs(np.fft.rfft(frames * window)) ** 2).sum(0)
+    place = np.arange(len(energy)) * rate / size
+    share = lambda low, high: (np.minimum(place + rate / size / 2, high) - np.maximum(place - rate / size / 2, low))
+    band = lambda low, high: (energy * share(low, high).clip(0) * size / rate).sum()
+    below, above = band(50, 1000), band(1000, 5000)
+    return 10 * np.log10(below / above) if below > 0 and above > 0 else None
+
+
+def quality(sound, pitch, ceiling=5500):
+    """The voice-quality features; medians of formants over the voiced frames of the pitch."""
+    found = dict.fromkeys(QUALITY)
+    try:
+        found["hnr_db"] = call(call(sound, "To Harmonicity (cc)", 0.01, 75, 0.1, 1.0), "Get mean", 0, 0)
+    except parselmouth.PraatError:
+        pass
+    if pitch is None or not call(pitch, "Count voiced frames"):
+        return found
+    pulses = call([sound, pitch], "To PointProcess (cc)")
+    found["jitter_local"] = call(pulses, "Get jitter (local)", 0, 0, 0.0001, 0.02, 1.3)
+    if call(pulses, "Get number of points") > 2:
+        found["shimmer_local"] = call([sound, pulses], "Get shimmer (local)", 0, 0, 0.0001, 0.02, 1.3, 1.6)
+    times = pitch.xs()[pitch.selected_array["frequency"] > 0]
+    found["alpha_ratio_db"] = alpha_ratio(sound, times)
+    formant = call(sound, "To Formant (burg)", 0, 5, ceiling, 0.025, 50)
+    for k in (1, 2, 3):
+        values = np.array([formant.get_value_at_time(k, t) for t in times])
+        values = values[np.isfinite(values)]
+        found[f"f{k}_hz"] = np.median(values) if len(values) else None
+    return found
+
+
+def measure(sound, with_quality=True):
     """All features of a sound as Praat's own queries answer them, and the two contours."""
     found = dict.fromkeys(FEATURES)
     found["duration_s"] = call(sound, "Get total duration")
@@ -90,57 +140,132 @@ def measure(sound):
         db = intensity.values[0]
         found["intensity_mean_db"] = call(intensity, "Get mean", 0, 0, "energy")
     found.update(nuclei(sound) or {})
+    if with_quality:
+        found.update(quality(sound, pitch))
     return {k: number(v) for k, v in found.items()}, np.asarray(f0), np.asarray(db)
+
+
+# --- the program Praat ---
+
+def parse_praat(text):
+    found, tracks = {}, dict(f0=[], intensity=[])
+    for line in text.splitlines():
+        name, *values = line.split("\t")
+        if name in tracks:
+            tracks[name] = [float(v) for v in values]
+        else:
+            found[name] = None if "undefined" in values[0] else float(values[0])
+    return found, np.array(tracks["f0"]), np.array(tracks["intensity"])
+
+
+def ask_praat(program, paths):
+    """What features.praat finds: a dict of features, F0 and intensity for each recording."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "features.praat")
+    with tempfile.TemporaryDirectory() as folder:
+        listed, out = os.path.join(folder, "list"), os.path.join(folder, "out")
+        with open(listed, "w") as file:
+            file.writelines(f"5500\t{os.path.abspath(path)}\n" for path in paths)
+        subprocess.run([program, "--run", script, listed, out], check=True)
+        with open(out) as file:
+            return [parse_praat(part) for part in file.read().strip().split("\n\n")]
+
+
+def write_table(path, paths):
+    names = FEATURES + QUALITY
+    with open(path, "w") as out:
+        out.write("clip\t" + "\t".join(names) + "\n")
+        for audio, (found, _, _) in zip(paths, ask_praat("praat", paths)):
+            out.write("/".join(audio.split("/")[-2:]) + "".join(
+                "\t" if found[n] is None else f"\t{found[n]:.7g}" for n in names) + "\n")
 
 
 # --- comparison on recordings ---
 
+# Absolute differences, and shares of Praat's value in %.
+TOLERANCES = dict(f0_median_hz="0.5 %", f0_mean_hz="0.5 %", f0_sd_st=0.05, f0_range_st=0.1, f0_slope_st_s=0.1,
+                  voiced_share=0.01, intensity_mean_db=0.1, speech_s=0.02, speech_rate_syll_s=0.1,
+                  articulation_rate_syll_s=0.1, pause_count=0, pause_share=0.01, jitter_local="2 %",
+                  shimmer_local="2 %", hnr_db=0.1, alpha_ratio_db=0.1, f1_hz="2 %", f2_hz="2 %", f3_hz="2 %")
+
+
 def close(a, b, tolerance):
     if a is None or b is None:
         return a is b
-    return abs(a - b) <= tolerance
+    return abs(a - b) <= (float(tolerance[:-2]) / 100 * abs(b) if isinstance(tolerance, str) else tolerance)
 
 
-def compare(program, paths):
+def ask_peer(path):
     import soundfile
-    began = time.perf_counter()
-    lines = subprocess.run([program, "features", "--json", "--track", *paths], check=True, capture_output=True)
-    ours_took = time.perf_counter() - began
-    rows, took, audio_s = [], 0.0, 0.0
-    for line, path in zip(lines.stdout.splitlines(), paths):
-        ours = json.loads(line)
-        samples, rate = soundfile.read(path)
-        sound = parselmouth.Sound(samples, rate)
-        began = time.perf_counter()
-        praat, f0, db = measure(sound)
-        took += time.perf_counter() - began
-        audio_s += praat["duration_s"]
-        rows.append((path, ours, praat, f0, db))
-    print(f"{len(rows)} recordings, {audio_s:.0f} s: semollm {ours_took:.2f} s with decoding, Praat {took:.2f} s")
-    frames = voicing = octave = both = 0
+    samples, rate = soundfile.read(path)
+    return measure(parselmouth.Sound(samples, rate))
+
+
+def compare(program, praat, paths):
+    lines = subprocess.run([program, "features", "--json", "--track", "--voice-quality", *paths], check=True,
+                           capture_output=True)
+    ours = [json.loads(line) for line in lines.stdout.splitlines()]
+    theirs = ask_praat(praat, paths) if praat else [ask_peer(path) for path in paths]
+    print(f"{len(paths)} recordings, {sum(o['duration_s'] for o in ours):.0f} s, against "
+          f"{praat or 'praat-parselmouth ' + parselmouth.__version__}")
+    frames = voicing = far = both = 0
     worst_db = 0.0
-    for path, ours, praat, f0, db in rows:
-        mine = np.array(ours["track"]["f0_hz"])
-        mine_db = np.array(ours["track"]["intensity_db"])
+    for path, o, (praat_values, f0, db) in zip(paths, ours, theirs):
+        mine, mine_db = np.array(o["track"]["f0_hz"]), np.array(o["track"]["intensity_db"])
         assert len(mine) == len(f0) and len(mine_db) == len(db), path
         frames += len(f0)
         voicing += int(((mine > 0) == (f0 > 0)).sum())
         shared = (mine > 0) & (f0 > 0)
         both += int(shared.sum())
-        octave += int((abs(mine[shared] / f0[shared] - 1) > 0.005).sum())
+        far += int((abs(mine[shared] / f0[shared] - 1) > 0.005).sum())
         worst_db = max(worst_db, abs(mine_db - db).max(initial=0))
     print(f"voicing decisions equal: {voicing / frames:.4%} of {frames} frames")
-    print(f"F0 within 0.5 %: {1 - octave / both:.4%} of {both} frames voiced in both")
+    print(f"F0 within 0.5 %: {1 - far / both:.4%} of {both} frames voiced in both")
     print(f"largest difference of an intensity frame: {worst_db:.4f} dB")
-    checks = dict(f0_median_hz="0.5 %", f0_mean_hz="0.5 %", f0_sd_st=0.05, f0_range_st=0.1, f0_slope_st_s=0.1,
-                  voiced_share=0.01, intensity_mean_db=0.1, speech_s=0.02, speech_rate_syll_s=0.1,
-                  articulation_rate_syll_s=0.1, pause_count=0, pause_share=0.01)
-    for name, tolerance in checks.items():
-        good = [close(o[name], p[name], 0.005 * (p[name] or 0) if tolerance == "0.5 %" else tolerance)
-                for _, o, p, _, _ in rows]
-        worst = max((abs(o[name] - p[name]) for _, o, p, _, _ in rows if o[name] is not None and p[name] is not None),
-                    default=0)
-        print(f"{name:26} within {tolerance}: {sum(good) / len(good):.2%}, largest difference {worst:.4g}")
+    for name, tolerance in TOLERANCES.items():
+        pairs = [(o[name], p[name]) for o, (p, _, _) in zip(ours, theirs)]
+        good = [close(a, b, tolerance) for a, b in pairs]
+        known = np.array([(a, b) for a, b in pairs if a is not None and b is not None])
+        same = np.ptp(known[:, 0]) == 0 or np.ptp(known[:, 1]) == 0
+        print(f"{name:26} within {tolerance}: {sum(good) / len(good):.2%}, largest difference "
+              f"{abs(known[:, 0] - known[:, 1]).max():.4g}"
+              + ("" if same else f", correlation {np.corrcoef(known.T)[0, 1]:.6f}"))
+
+
+# --- speed: processor seconds, both taking turns on the same recordings ---
+
+def our_seconds(program, flags, paths):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([program, "features", "--json", *flags, *paths], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def peer_seconds(sounds, with_quality):
+    began = time.process_time()
+    for sound in sounds:
+        measure(sound, with_quality)
+    return time.process_time() - began
+
+
+def bench(program, paths, part=12):
+    import soundfile
+    ratios = {(): [], ("--voice-quality",): []}
+    seconds = {flags: [0.0, 0.0] for flags in ratios}
+    audio = 0.0
+    for start in range(0, len(paths), part):
+        some = paths[start:start + part]
+        sounds = [parselmouth.Sound(*soundfile.read(path)) for path in some]
+        audio += sum(sound.duration for sound in sounds)
+        for flags in ratios:
+            ours, peer = our_seconds(program, flags, some), peer_seconds(sounds, bool(flags))
+            ratios[flags].append(peer / ours)
+            seconds[flags][0] += ours
+            seconds[flags][1] += peer
+    for flags, found in ratios.items():
+        ours, peer = seconds[flags]
+        print(f"{'whole set' if flags else 'without voice quality'}: {len(paths)} recordings, {audio:.0f} s: semollm "
+              f"{audio / ours:.0f} times real time with reading the files, praat-parselmouth {audio / peer:.0f} times "
+              f"without; median of {len(found)} ratios {statistics.median(found):.2f}")
 
 
 # --- synthetic signals, the same as in tests/data/signals.h ---
@@ -209,10 +334,21 @@ def write_fixtures(path):
         out.write("[\n" + ",\n".join(json.dumps(r, separators=(",", ":")) for r in rows) + "\n]\n")
 
 
+def main(arguments):
+    match arguments:
+        case ["compare", program, "--praat", praat, *paths] if paths:
+            compare(program, praat, paths)
+        case ["compare", program, *paths] if paths:
+            compare(program, None, paths)
+        case ["bench", program, *paths] if paths:
+            bench(program, paths)
+        case ["table", out, *paths] if paths:
+            write_table(out, paths)
+        case ["fixtures"]:
+            write_fixtures("tests/fixtures/features.json")
+        case _:
+            sys.exit(__doc__)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 3 and sys.argv[1] == "compare":
-        compare(sys.argv[2], sys.argv[3:])
-    elif sys.argv[1:] == ["fixtures"]:
-        write_fixtures("tests/fixtures/features.json")
-    else:
-        sys.exit(__doc__)
+    main(sys.argv[1:])

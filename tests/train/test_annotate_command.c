@@ -614,6 +614,7 @@ static void what_is_sent(void **state) {
 static void wrong_usage(void **state) {
     (void)state;
     static const char *const WRONG[][3] = {{"--levels", "4"},
+                                           {"--relative", "me"},
                                            {"--jobs", "-1"},
                                            {"--seed", "-1"},
                                            {"--teacher", "me"},
@@ -658,9 +659,10 @@ static void wrong_usage(void **state) {
     const char *const none[] = {"annotate", call.in};
     assert_false(command_annotate(2, (char **)(uintptr_t)none, &err));
     err = (Error){0};
-    const char *const five[] = {"annotate", call.in, "-o", call.out, "--levels", "5", "--seed", "2"};
+    const char *const five[] = {"annotate", call.in, "-o",         call.out,  "--levels",        "5",
+                                "--seed",   "2",     "--relative", "speaker", "--voice-quality", "--keep-gender"};
     int kept = quiet_begin();
-    assert_ok(command_annotate(8, (char **)(uintptr_t)five, &err), &err);
+    assert_ok(command_annotate(sizeof five / sizeof *five, (char **)(uintptr_t)five, &err), &err);
     quiet_end(kept);
     assert_true(file_exists(call.out));
     call_end(&call);

@@ -105,7 +105,8 @@ static void annotation(void **state) {
     char *outs[] = {test_path("a.jsonl"), test_path("b.jsonl")};
     Text lines = {0};
     for (int i = 0; i < COUNT; i++) {
-        text_addf(&lines, "{\"id\":\"u%d\",\"audio\":\"none\",\"emotion\":\"sad\",\"features\":{", i);
+        text_addf(&lines, "{\"id\":\"u%d\",\"audio\":\"none\",\"emotion\":\"sad\",\"gender\":\"male\",\"features\":{",
+                  i);
         for (int f = 0; f < FEATURE_COUNT; f++) text_addf(&lines, "%s\"%s\":%d", f ? "," : "", FEATURE_NAMES[f], i);
         text_add_string(&lines, "}}\n");
     }
