@@ -15,9 +15,15 @@ CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
   -gencode arch=compute_80,code=compute_80
 
+# MPI, the compiler wrapper of what starts several ranks; MPI=none builds without.
+MPI ?= $(if $(LEAN),none,$(or $(shell command -v mpicc 2>/dev/null),none))
+MPI_SHOW := $(if $(filter-out none,$(MPI)),$(shell $(MPI) -show))
+MPI_FLAGS = $(if $(MPI_SHOW),-DSEMOLLM_MPI $(patsubst -I%,-isystem %,$(filter -I%,$(MPI_SHOW))))
+MPI_LIBS = $(filter -L% -l% -Wl%,$(MPI_SHOW))
+
 PACKAGES = build-essential pkg-config git libsndfile1-dev libsoxr-dev libebur128-dev libzstd-dev libarchive-dev \
   libxxhash-dev libjansson-dev libcyaml-dev libpcre2-dev libutf8proc-dev libkissfft-dev libdnnl-dev \
-  libcurl4-openssl-dev ocl-icd-libopencl1 libcmocka-dev espeak-ng zstd
+  libcurl4-openssl-dev ocl-icd-libopencl1 libopenmpi-dev openmpi-bin libcmocka-dev espeak-ng zstd
 
 JOBS ?= $(shell nproc)
 ASAN = CFLAGS="-O1 -g -march=native" \
@@ -26,12 +32,12 @@ ASAN = CFLAGS="-O1 -g -march=native" \
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) $(CFLAGS) -fno-math-errno -fopenmp $(CUDA_FLAGS) -MMD -MP $(SANITIZE)
 LIBS = -lsndfile -lsoxr -lebur128 -lzstd -larchive -lxxhash -ljansson -lcyaml -lyaml -lpcre2-8 -lutf8proc \
-  -lkissfft-float -ldnnl -lcurl $(CUDA_LIBS) -lpthread -lm
+  -lkissfft-float -ldnnl -lcurl $(CUDA_LIBS) $(MPI_LIBS) -lpthread -lm
 
 CUDA_FLAGS_toolkit = -DSEMOLLM_CUDA -isystem $(CUDA_HOME)/include
 CUDA_FLAGS_emu     = -DSEMOLLM_CUDA -DSEMOLLM_EMU
 CUDA_LIBS_toolkit  = $(CUDA_HOME)/lib64/libcudart_static.a -ldl -lrt
-CUDA_LIBS_emu      = -lstdc++
+CUDA_LIBS_emu      = -lstdc++ -rdynamic
 # Last in the library, so that the linker takes from missing.c only what no other file has.
 CUDA_MISSING = kernels/cuda/missing.c
 CUDA_SOURCES_toolkit = $(filter-out $(CUDA_MISSING),$(wildcard kernels/cuda/*.c kernels/cuda/*.cu)) $(CUDA_MISSING)
@@ -48,6 +54,7 @@ LEAN_LIBS = -ljansson -lpcre2-8 -lxxhash
 LEAN_WITHOUT = base/audio.c base/http.c base/yaml.c kernels/cpu/gemm.c model/tokenizer%.c model/unicode%.c model/chat.c \
   model/convert%.c model/pickle.c model/zip.c model/torch_file.c model/%command.c model/commands.c
 FULL_WITHOUT = kernels/cpu/gemm_plain.c
+MPI_WITHOUT = $(if $(MPI_SHOW),,kernels/comm_mpi.c)
 ifdef LEAN
 ALL_CFLAGS += -isystem $(CARRY)
 LDFLAGS += -L$(CARRY) -Wl,-rpath,$(abspath $(CARRY))
@@ -56,7 +63,7 @@ endif
 
 # Lowest layer first; a layer's tests link against it and everything below.
 LAYERS = base kernels model data train eval
-sources = $(filter-out $(if $(LEAN),$(LEAN_WITHOUT),$(FULL_WITHOUT)),$(wildcard $(1)/*.c $(1)/cpu/*.c)) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
+sources = $(filter-out $(if $(LEAN),$(LEAN_WITHOUT),$(FULL_WITHOUT)) $(MPI_WITHOUT),$(wildcard $(1)/*.c $(1)/cpu/*.c)) $(if $(filter kernels,$(1)),$(CUDA_SOURCES_$(CUDA)))
 objects = $(addsuffix .o,$(addprefix $(BUILD)/,$(basename $(call sources,$(1)))))
 library = $(BUILD)/lib$(1).a
 
@@ -99,6 +106,14 @@ $(BUILD)/%.o: %.cu
 	  -c -o $@ $< 2>$@.ptxas || { cat $@.ptxas; exit 1; }
 endif
 
+# What was built without MPI, or with another, is built anew.
+COMM = $(BUILD)/kernels/comm.o $(BUILD)/kernels/comm_mpi.o
+$(COMM): ALL_CFLAGS += $(MPI_FLAGS)
+$(COMM): $(BUILD)/mpi
+$(BUILD)/mpi: always
+	@mkdir -p $(@D)
+	@echo '$(MPI)' | cmp -s - $@ || echo '$(MPI)' >$@
+
 # Features must round in the same steps as Praat, whatever a compiler would contract; the kernels are written for fused
 # multiply-add. Without AVX-512, gcc vectorises a choice between two floats only where comparing them need not trap.
 ALL_CFLAGS += -ffp-contract=off
@@ -140,6 +155,12 @@ $(BUILD)/tests/cublaslt/test_gemm: $(addprefix $(BUILD)/tests/cublaslt/,test_gem
   $(foreach l,$(below_kernels),$(call library,$(l)))
 	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS) -lcmocka
 
+# A stand-in for NCCL on the emulator, opened at run time as NCCL is.
+NCCL_FAKE = $(1)/tests/nccl/fake.so
+$(call NCCL_FAKE,$(BUILD)): tests/nccl/fake.c
+	@mkdir -p $(@D)
+	@echo "  $(@:$(BUILD)/%=%)"; $(CC) $(ALL_CFLAGS) $(MPI_FLAGS) -fPIC -shared -o $@ $< $(MPI_LIBS)
+
 # What gpu-check runs on a GPU.
 GPU_PROGRAMS = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/*.c))
 $(BUILD)/tests/gpu/%: $(BUILD)/tests/gpu/%.o $(foreach l,$(below_model),$(call library,$(l)))
@@ -153,15 +174,19 @@ $(BUILD)/tests/emu/%: $(BUILD)/tests/emu/%.o $(foreach l,$(below_model),$(call l
 # and whole steps of training. Then faults made from the kernels' text, which the tests must catch.
 EMU_PROGRAMS = $(patsubst %.c,$(1)/%,$(wildcard tests/cuda/test_*.c)) $(1)/tests/emu/test_emu
 EMU_STEPS = $(patsubst %.c,$(1)/%,$(wildcard tests/model/test_decoder_cuda.c tests/train/test_devices.c))
+EMU_RANKS = $(1)/semollm $(1)/tests/kernels/test_comm $(1)/tests/train/make_tiny $(if $(MPI_SHOW),$(call NCCL_FAKE,$(1)))
 EMU_CHECK = CUDA=emu CHECK=1 CFLAGS="-O2 -g -march=native"
 
 emu:
-	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu CUDA=emu $(call EMU_PROGRAMS,$(BUILD)-emu) $(call EMU_STEPS,$(BUILD)-emu)
+	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu CUDA=emu $(call EMU_PROGRAMS,$(BUILD)-emu) $(call EMU_STEPS,$(BUILD)-emu) \
+	  $(call EMU_RANKS,$(BUILD)-emu)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-asan CUDA=emu $(ASAN) $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
 	EMU_GUARD=1 tests/emu/run.sh warps $(BUILD)-emu/tests/cuda/test_device
 	tests/emu/run.sh "forward reversed warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
 	tests/emu/run.sh warps $(call EMU_STEPS,$(BUILD)-emu)
+	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/emu/run.sh warps $(BUILD)-emu/tests/kernels/test_comm
+	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/e2e/ranks.sh $(BUILD)-emu/semollm cuda
 	tests/emu/run.sh "warps shuffled:2" $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	tests/emu/run.sh shuffled:3 $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
 
@@ -210,6 +235,7 @@ e2e: $(BUILD)/semollm $(HELPERS)
 	tests/e2e/resume.sh $(BUILD)/semollm
 	tests/e2e/ravdess.sh $(BUILD)/semollm
 	tests/e2e/report.sh $(BUILD)/semollm
+	tests/e2e/ranks.sh $(BUILD)/semollm
 
 # Everything that wants a GPU, in one call of at most 8 minutes; without one, the parts that the emulator can run.
 OUT ?= $(BUILD)-gpu/out
@@ -258,6 +284,6 @@ install: all
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/machines configs/machines/*.yaml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/prompts configs/prompts/*.yaml
 
-.PHONY: gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
+.PHONY: always gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -36,7 +36,7 @@ static const Command *find(const char *name) {
 static int finish(Error *err, bool ok) {
     if ((fflush(stdout) != 0 || ferror(stdout)) && ok) ok = fail(err, "standard output: cannot be written");
     if (ok) return EXIT_DONE;
-    fprintf(stderr, "semollm: %s\n", err->text);
+    if (*err->text) fprintf(stderr, "semollm: %s\n", err->text); /* none: a rank of the run has said it */
     return err->exit_code;
 }
 

@@ -259,3 +259,12 @@ char *path_folder(const char *path, Error *err) {
     if (length == 0) return text_copy(".", err);
     return text_format(err, "%.*s", (int)length, path);
 }
+
+char *cache_folder(const char *folder, const char *key, Error *err) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (folder) return text_copy(folder, err);
+    if (cache && *cache) return path_join(cache, "semollm", err);
+    if (home && *home) return path_join(home, ".cache/semollm", err);
+    fail_usage(err, "there is no home folder to keep a cache in; name a folder with %s", key);
+    return NULL;
+}

@@ -61,4 +61,8 @@ void names_free(Names *names);
 char *path_join(const char *folder, const char *name, Error *err); /* an absolute name stands alone */
 char *path_folder(const char *path, Error *err);                   /* "." where there is none */
 
+/* `folder` or, where that is null, the user's: $XDG_CACHE_HOME/semollm, or ~/.cache/semollm. `key`: the config's or the
+ * option's name for it, which the error of a machine without a home names. free() it. */
+char *cache_folder(const char *folder, const char *key, Error *err);
+
 #endif

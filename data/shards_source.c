@@ -93,14 +93,6 @@ bool source_read_index(ShardSource *source, ShardIndex *index, Error *err) {
     return ok;
 }
 
-static char *default_folder(Error *err) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (cache && *cache) return path_join(cache, "semollm", err);
-    if (home && *home) return path_join(home, ".cache/semollm", err);
-    fail_usage(err, "there is no home folder to keep fetched shards in; name a folder with data.cache");
-    return NULL;
-}
-
 bool source_open_cache(ShardSource *source, const ShardIndex *index, const ShardCacheOptions *options, Error *err) {
     if (!source->remote) return true;
     int64_t largest = index->manifest_bytes;
@@ -111,7 +103,7 @@ bool source_open_cache(ShardSource *source, const ShardIndex *index, const Shard
                           "%s: a cache of %.4g GiB does not hold two of its files of up to %.4g GiB; raise "
                           "data.cache_gib",
                           source->place, (double)options->bytes / 0x1p30, (double)largest / 0x1p30);
-    char *folder = options->folder ? text_copy(options->folder, err) : default_folder(err);
+    char *folder = cache_folder(options->folder, "data.cache", err);
     bool ok = folder && file_cache_open(&source->cache, folder, options->bytes, err);
     free(folder);
     return ok;

@@ -239,7 +239,7 @@ bool command_eval(int argc, char **argv, Error *err) {
         return false;
     }
     if (!help) a.run = arguments.items[0];
-    bool ok = help || evaluate(&a, err);
+    bool ok = help || (comm_alone("eval", err) && evaluate(&a, err));
     texts_free(&arguments);
     texts_free(&a.set);
     texts_free(&a.require);

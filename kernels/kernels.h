@@ -3,6 +3,7 @@
 #ifndef SEMOLLM_KERNELS_KERNELS_H
 #define SEMOLLM_KERNELS_KERNELS_H
 
+#include "kernels/comm.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "kernels/plan.h"

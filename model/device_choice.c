@@ -1,7 +1,9 @@
 #include "model/device_choice.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { INDEX_MAX = 1023 };
 
@@ -32,12 +34,36 @@ bool device_choice_check(const DeviceChoice *choice, DeviceKind *kind, int *inde
     return true;
 }
 
+/* Each rank takes the GPU of its number on this machine; where the launcher shows it one alone, that. */
+static bool choose_gpu(const DeviceChoice *choice, int *index, Error *err) {
+    if (comm_size(choice->comm) == 1) return true;
+    int rank = comm_local_rank(choice->comm), ranks = comm_local_size(choice->comm), count = device_cuda_count(err);
+    if (strchr(choice->name, ':'))
+        return fail_usage(err, "each of several ranks takes a GPU of its own: name the device cuda, not %s",
+                          choice->name);
+    if (!count) return false;
+    *index = count == 1 ? 0 : rank;
+    if (*index < count) return true;
+    return fail(err, "%d ranks on this machine, which has %d GPUs: start one for each at most", ranks, count);
+}
+
+/* Each rank has its part of the machine's cores, or as many as its launcher has bound it to. */
+static int threads_of(const DeviceChoice *choice) {
+    if (choice->threads || comm_size(choice->comm) == 1) return (int)choice->threads;
+    cpu_set_t set;
+    int part = (int)sysconf(_SC_NPROCESSORS_ONLN) / comm_local_size(choice->comm);
+    int bound = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    if (part > bound) part = bound;
+    return part > 1 ? part : 1;
+}
+
 Device *device_choose(const DeviceChoice *choice, Error *err) {
     DeviceKind kind;
     int index;
     DType dtype;
     if (!device_choice_check(choice, &kind, &index, &dtype, err)) return NULL;
-    return kind == DEVICE_CPU ? device_open(kind, (int)choice->threads, err) : device_open_cuda(index, dtype, err);
+    if (kind == DEVICE_CPU) return device_open(kind, threads_of(choice), err);
+    return choose_gpu(choice, &index, err) ? device_open_cuda(index, dtype, err) : NULL;
 }
 
 Device *device_choose_plan(const DeviceChoice *choice, Error *err) {

@@ -9,6 +9,7 @@ typedef struct DeviceChoice {
     const char *name;      /* "cpu", "cuda", "cuda:1"; null: cpu */
     const char *precision; /* "bf16", "fp32", "auto"; null: auto, what the device is made for */
     int64_t threads;       /* of the CPU; 0: one per core */
+    Comm *comm;            /* of several ranks, who share out a machine's GPUs and cores; null: alone */
 } DeviceChoice;
 
 /* The table rows of a command that computes. */

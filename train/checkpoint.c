@@ -319,7 +319,7 @@ static bool load_algorithms(Run *run, const char *folder, Error *err) {
     bool there = path && file_exists(path), fits = true;
     if (there) json = file_read(path, ALGORITHMS_BYTES_MAX, NULL, err);
     bool ok = path && (!there || (json && device_use_algorithms(run->dev, json, &fits, err)));
-    if (ok && !fits)
+    if (ok && !fits && comm_rank(run->comm) == 0)
         fprintf(stderr,
                 "%s: was chosen on another GPU or library; steps may differ from those of an uninterrupted run "
                 "by rounding\n",

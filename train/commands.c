@@ -23,7 +23,8 @@ static bool command_train(int argc, char **argv, Error *err) {
     const Usage usage = {.command = "train",
                          .arguments = "CONFIG",
                          .summary = "Trains what a YAML config says, into its output folder. A run that was stopped or "
-                                    "killed goes on with --resume, bit for bit as if it had not been.",
+                                    "killed goes on with --resume, bit for bit as if it had not been. Started by mpirun or srun, "
+                                    "all ranks train it together.",
                          .options = table,
                          .least = 1,
                          .most = 1};

@@ -80,23 +80,45 @@ static bool add_clip(PlannedSteps *steps, const PlannedClip *clip, bool begins, 
     return true;
 }
 
-/* Every gpus-th clip of the step is this rank's. */
-static bool add_step(PlannedSteps *steps, Source *source, int64_t position, int64_t count, int gpus, Error *err) {
-    const TrainSection *train = &source->run->config->train;
+/* The rank that gets most: the others wait for it. */
+static int fullest(const int64_t *load, int ranks) {
+    int most = 0;
+    for (int r = 1; r < ranks; r++)
+        if (load[r] > load[most]) most = r;
+    return most;
+}
+
+static bool add_share(PlannedSteps *steps, const TrainSection *train, const PlannedClip *clips, const Dealt *dealt,
+                      int64_t count, int rank, Error *err) {
     Filling filling = {0};
     for (int64_t i = 0; i < count; i++) {
-        PlannedClip clip;
-        if (!clip_at(source, position + i, &clip, err)) return false;
-        steps->tokens += clip.tokens;
-        if (i % gpus) continue;
-        bool begins = filling.clips == 0 || !fits(train, &filling, clip.tokens);
+        if (dealt[i].rank != rank) continue;
+        bool begins = filling.clips == 0 || !fits(train, &filling, clips[i].tokens);
         if (begins) filling = (Filling){0};
         filling.clips++;
-        filling.tokens += clip.tokens;
-        if (!add_clip(steps, &clip, begins, err)) return false;
+        filling.tokens += clips[i].tokens;
+        if (!add_clip(steps, &clips[i], begins, err)) return false;
     }
-    steps->steps++;
     return true;
+}
+
+static bool add_step(PlannedSteps *steps, Source *source, int64_t position, int64_t count, int gpus, Error *err) {
+    PlannedClip *clips = memory_new((size_t)count, sizeof *clips, err);
+    Dealt *dealt = memory_new((size_t)count, sizeof *dealt, err);
+    int64_t *load = memory_new((size_t)gpus, sizeof *load, err);
+    bool ok = clips && dealt && load;
+    for (int64_t i = 0; ok && i < count; i++) {
+        ok = clip_at(source, position + i, &clips[i], err);
+        dealt[i] = (Dealt){.tokens = clips[i].tokens, .place = (size_t)i};
+        steps->tokens += clips[i].tokens;
+    }
+    if (ok) deal(dealt, (size_t)count, gpus, load);
+    ok = ok && add_share(steps, &source->run->config->train, clips, dealt, count, fullest(load, gpus), err);
+    steps->steps++;
+    free(clips);
+    free(dealt);
+    free(load);
+    return ok;
 }
 
 static void measure(PlannedSteps *steps) {
@@ -117,7 +139,7 @@ static void measure(PlannedSteps *steps) {
 bool planned_steps(PlannedSteps *steps, const Run *run, const Examples *examples, int gpus, Error *err) {
     Source source = {.run = run, .assumed = !examples};
     *steps = (PlannedSteps){.total = run->config->train.steps};
-    bool ok = !examples || steps_open(&source.real, run, examples, err);
+    bool ok = !examples || steps_open(&source.real, run, examples, (Share){0, gpus}, err);
     if (ok && examples) steps->total = source.real.total;
     int64_t position = 0, count;
     while (ok && steps->steps < LOOKED_AT) {
@@ -127,7 +149,7 @@ bool planned_steps(PlannedSteps *steps, const Run *run, const Examples *examples
         position += count;
     }
     measure(steps);
-    if (ok && examples && gpus == 1) limits_raise(&steps->limits, &source.real.limits);
+    if (ok && examples) limits_raise(&steps->limits, &source.real.limits);
     if (examples) steps_close(&source.real);
     return ok;
 }

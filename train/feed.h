@@ -15,26 +15,28 @@ typedef struct FeatureCache {
 } FeatureCache;
 
 size_t cache_bytes(const Run *run, const Examples *examples);
-/* Where `stop` comes to be set, ends before it is full; it is of no use then. */
-bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, const atomic_bool *stop, Error *err);
+/* Where `stop` comes to be set, on whichever rank, *stopped comes to be, and the cache is of no use. */
+bool cache_fill(FeatureCache *cache, Run *run, const Examples *examples, const atomic_bool *stop, bool *stopped,
+                Error *err);
 void cache_free(FeatureCache *cache);
 
 typedef struct Feed {
     const Run *run;
     const Examples *examples;
-    Steps *steps; /* null: the examples' own order */
     const FeatureCache *cache;
     Loader *loader;    /* null with a cache and for input: description */
-    uint32_t *ahead;   /* [count] */
-    int64_t next, end; /* positions the loader is at and was started up to */
+    uint32_t *samples; /* of the examples sent for */
+    size_t capacity;
 } Feed;
 
-/* `steps` null: positions are places in `examples`. `cache` may be null. */
-bool feed_open(Feed *feed, const Run *run, const Examples *examples, Steps *steps, const FeatureCache *cache,
-               Error *err);
+/* `cache` may be null. */
+bool feed_open(Feed *feed, const Run *run, const Examples *examples, const FeatureCache *cache, Error *err);
 void feed_close(Feed *feed);
 
-/* Adds the example at `position` to the batch. Rising positions are read ahead. */
-bool feed_add(Feed *feed, int64_t position, Batch *batch, Error *err);
+/* Sends for these examples, which feed_add is then to be given in this order: they are read ahead. */
+bool feed_send(Feed *feed, const Example *const *examples, size_t count, Error *err);
+
+/* Adds the example to the batch. */
+bool feed_add(Feed *feed, const Example *example, Batch *batch, Error *err);
 
 #endif

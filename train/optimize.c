@@ -17,17 +17,6 @@ bool trainer_caches(const Trainer *trainer) {
            !trainer->options->dump && !trainer->options->show_batch;
 }
 
-SpeechLimits trainer_limits(const Trainer *trainer) {
-    SpeechLimits limits = trainer->steps.limits;
-    limits.features = trainer_caches(trainer);
-    for (size_t first = 0; first < trainer->validation.count;) {
-        size_t count = examples_group(trainer->run, &trainer->validation, first);
-        examples_limits(&trainer->validation, first, count, &limits);
-        first += count;
-    }
-    return limits;
-}
-
 static AdamwArgs adamw_args(const Trainer *trainer, const Params *params) {
     const TrainSection *train = &trainer->run->config->train;
     return (AdamwArgs){.param = flat(params->value, params),
@@ -64,38 +53,63 @@ bool trainer_optimizer(Trainer *trainer, Error *err) {
 }
 
 bool trainer_plan(Trainer *trainer, Error *err) {
-    const SpeechLimits limits = trainer_limits(trainer);
-    return speech_llm_plan(trainer->run->model, &limits, true, NULL, true, err);
+    return speech_llm_plan(trainer->run->model, &trainer->limits, true, NULL, true, err);
 }
 
 /* ---- gradients ---- */
 
-static bool fill_batch(Trainer *trainer, int64_t position, int64_t count, Error *err) {
-    batch_clear(&trainer->batch);
-    for (int64_t i = 0; i < count; i++)
-        if (!feed_add(&trainer->feed, position + i, &trainer->batch, err)) return false;
+/* Runs the plan's micro-batches of this rank. */
+static bool run_groups(Trainer *trainer, const StepPlan *plan, Feed *feed, const StepOptions *options, double *sum,
+                       SeeBatch *see, void *context, Error *err) {
+    const Example *const *next = plan->own;
+    *sum = 0;
+    for (size_t g = 0; g < plan->group_count; g++) {
+        double loss;
+        batch_clear(&trainer->batch);
+        for (int64_t i = 0; i < plan->groups[g]; i++)
+            if (!feed_add(feed, *next++, &trainer->batch, err)) return false;
+        SpeechBatch view = batch_view(&trainer->batch);
+        if (!speech_llm_step(trainer->run->model, &view, options, &loss, NULL, err) ||
+            (see && !see(context, &trainer->batch, err)))
+            return false;
+        *sum += loss;
+    }
     return true;
+}
+
+/* Sends the feed for this rank's examples of whole steps, to the end of the epoch. */
+static bool send_ahead(Trainer *trainer, Error *err) {
+    const int64_t count = (int64_t)trainer->train.count, position = trainer->plan.position;
+    const Example **list = NULL;
+    size_t used = 0, capacity = 0;
+    bool ok = true;
+    trainer->sent = position;
+    while (ok && trainer->sent < trainer->steps.end && trainer->sent / count == position / count) {
+        ok = steps_plan(&trainer->steps, trainer->sent, &trainer->ahead, err);
+        for (size_t i = 0; ok && i < trainer->ahead.own_count; i++) {
+            ok = memory_grow(&list, used, &capacity, sizeof *list, err);
+            if (ok) list[used++] = trainer->ahead.own[i];
+        }
+        trainer->sent += trainer->ahead.clips;
+    }
+    ok = ok && feed_send(&trainer->feed, list, used, err);
+    free(list);
+    return ok;
 }
 
 bool trainer_gradients(Trainer *trainer, StepResult *result, SeeBatch *see, void *context, Error *err) {
     const StepPlan *plan = &trainer->plan;
+    Comm *comm = trainer->run->comm;
     Params *params = speech_llm_params(trainer->run->model);
     StepOptions options = {.train = true,
                            .step = (uint32_t)(trainer->state.step + 1),
                            .loss_scale = (float)(1.0 / (double)plan->responses)};
-    double sum = 0;
-    int64_t position = plan->position;
-    if (!device_fill_zero(trainer->run->dev, params->grad, (size_t)params->total * sizeof(float), err)) return false;
-    for (size_t g = 0; g < plan->group_count; g++) {
-        double loss;
-        if (!fill_batch(trainer, position, plan->groups[g], err)) return false;
-        SpeechBatch view = batch_view(&trainer->batch);
-        if (!speech_llm_step(trainer->run->model, &view, &options, &loss, NULL, err) ||
-            (see && !see(context, &trainer->batch, err)))
-            return false;
-        sum += loss;
-        position += plan->groups[g];
-    }
+    double sum;
+    if ((plan->position >= trainer->sent && !send_ahead(trainer, err)) ||
+        !device_fill_zero(trainer->run->dev, params->grad, (size_t)params->total * sizeof(float), err) ||
+        !run_groups(trainer, plan, &trainer->feed, &options, &sum, see, context, err) ||
+        !ranks_meet(trainer, &sum, err) || !comm_sum(comm, params->grad, DTYPE_F32, params->total, err))
+        return false;
     result->loss = sum / (double)plan->responses;
     return true;
 }
@@ -143,22 +157,13 @@ bool trainer_update(Trainer *trainer, StepResult *result, Error *err) {
 /* ---- validation ---- */
 
 bool trainer_validate(Trainer *trainer, double *loss, Error *err) {
-    const Examples *examples = &trainer->validation;
+    const StepPlan *plan = &trainer->validation_plan;
     StepOptions options = {.train = false};
-    double sum = 0;
-    int64_t responses = 0;
-    for (size_t first = 0; first < examples->count;) {
-        size_t count = examples_group(trainer->run, examples, first);
-        double part;
-        batch_clear(&trainer->batch);
-        for (size_t i = first; i < first + count; i++)
-            if (!feed_add(&trainer->validation_feed, (int64_t)i, &trainer->batch, err)) return false;
-        SpeechBatch view = batch_view(&trainer->batch);
-        if (!speech_llm_step(trainer->run->model, &view, &options, &part, NULL, err)) return false;
-        sum += part;
-        responses += trainer->batch.responses;
-        first += count;
-    }
-    *loss = responses ? sum / (double)responses : NAN;
+    double sum;
+    if (!feed_send(&trainer->validation_feed, plan->own, plan->own_count, err) ||
+        !run_groups(trainer, plan, &trainer->validation_feed, &options, &sum, NULL, NULL, err) ||
+        !ranks_meet(trainer, &sum, err))
+        return false;
+    *loss = plan->responses ? sum / (double)plan->responses : NAN;
     return true;
 }

@@ -129,9 +129,10 @@ static bool open_tokenizer(Run *run, Error *err) {
 
 static bool open_model(Run *run, bool plan, Error *err) {
     const SpeechLlmConfig config = config_model(run->config);
-    const DeviceChoice device = config_device(run->config);
+    DeviceChoice device = config_device(run->config);
+    device.comm = run->comm;
     run->dev = plan ? device_choose_plan(&device, err) : device_choose(&device, err);
-    if (run->dev) run->model = speech_llm_open(run->dev, &config, err);
+    if (run->dev && comm_join(run->comm, run->dev, err)) run->model = speech_llm_open(run->dev, &config, err);
     return run->model != NULL;
 }
 
@@ -148,6 +149,7 @@ static bool open_all(Run *run, const char *path, const RunOptions *options, Erro
 
 Run *run_open(const char *path, const RunOptions *options, Error *err) {
     Run *run = memory_new(1, sizeof *run, err);
+    if (run) run->comm = options->comm;
     if (run && open_all(run, path, options, err)) return run;
     run_close(run);
     return NULL;

@@ -15,6 +15,7 @@ typedef struct RunOptions {
     bool model;             /* open device and model as well */
     bool plan;              /* on a device that stands for the config's and holds nothing */
     DeviceChoice device;    /* in place of the config's where it names something */
+    Comm *comm;             /* the ranks of the run; stays the caller's */
     bool data;              /* open the shards and make the splits as well */
     const char *checkpoint; /* of a run folder, with `model`: "best", "last", "step-120", "none" (untrained) or a
                                folder; null: "best" where there is one, else "last" */
@@ -26,6 +27,7 @@ typedef struct Run {
     char *checkpoint; /* the folder whose weights were loaded; null: none */
     const char *template;
     Tokenizer *tokenizer;
+    Comm *comm;       /* null: this process is alone */
     Device *dev;      /* null without `model` */
     SpeechLlm *model; /* null without `model` */
     Shards *shards;   /* null without `data` */

@@ -9,16 +9,18 @@ static void *wait_for_signals(void *argument) {
     if (sigwait(&stopper->signals, &number) != 0) return NULL;
     atomic_store(&stopper->asked, true);
     const char *saying = stopper->saying ? stopper->saying : "stopping after this step and its checkpoint";
-    fprintf(stderr, "\n%s; once more to quit at once\n", saying);
+    if (!atomic_load(&stopper->quiet)) fprintf(stderr, "\n%s; once more to quit at once\n", saying);
     if (sigwait(&stopper->signals, &number) == 0) _exit(128 + number);
     return NULL;
 }
 
 bool stopper_start(Stopper *stopper, Error *err) {
     atomic_init(&stopper->asked, false);
+    atomic_init(&stopper->quiet, false);
     sigemptyset(&stopper->signals);
     sigaddset(&stopper->signals, SIGINT);
     sigaddset(&stopper->signals, SIGTERM);
+    sigaddset(&stopper->signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &stopper->signals, &stopper->before);
     stopper->running = pthread_create(&stopper->thread, NULL, wait_for_signals, stopper) == 0;
     if (stopper->running) return true;

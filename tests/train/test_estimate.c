@@ -113,7 +113,9 @@ static void compare_steps(const char *set) {
     Steps steps;
     StepPlan plan = {0};
     PlannedSteps planned;
-    assert_ok(examples_make(&examples, run, &run->train, &err) && steps_open(&steps, run, &examples, &err), &err);
+    assert_ok(examples_make(&examples, run, &run->train, &err) &&
+                  steps_open(&steps, run, &examples, (Share){0, 1}, &err),
+              &err);
     assert_ok(planned_steps(&planned, run, &examples, 1, &err), &err);
     assert_true(planned.total == steps.total && planned.steps > 1);
     assert_memory_equal(&planned.limits, &steps.limits, sizeof planned.limits);
