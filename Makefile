@@ -282,6 +282,7 @@ install: all
 	install -D $(BUILD)/semollm $(DESTDIR)$(PREFIX)/bin/semollm
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/labels configs/labels/*.yaml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/machines configs/machines/*.yaml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/prompts configs/prompts/*.yaml
 
 .PHONY: always gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
 .SECONDARY:

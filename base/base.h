@@ -14,5 +14,6 @@
 #include "base/progress.h"
 #include "base/retry.h"
 #include "base/rng.h"
+#include "base/shipped.h"
 
 #endif

@@ -1,5 +1,6 @@
 #include "base/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -151,12 +152,19 @@ static void set_method(CURL *curl, const HttpRequest *request) {
     curl_easy_setopt(curl, CURLOPT_RANGE, range); /* copied */
 }
 
+/* Certificates of an authority of one's own, from where the curl program takes them, too. */
+static void set_authorities(CURL *curl) {
+    const char *file = getenv("CURL_CA_BUNDLE");
+    if (!file || !*file) file = getenv("SSL_CERT_FILE");
+    if (file && *file) curl_easy_setopt(curl, CURLOPT_CAINFO, file);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
+}
+
 static void set_transfer(CURL *curl, Transfer *transfer) {
     curl_easy_setopt(curl, CURLOPT_URL, transfer->request->url);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "semollm");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)transfer->most);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, transfer->why);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
@@ -268,6 +276,7 @@ bool http_request(Http *http, const HttpRequest *request, HttpReply *reply, Erro
     curl_easy_reset(curl); /* all options; the connection stays */
     set_transfer(curl, &transfer);
     allow_protocols(curl, begins(request->url, "https:"));
+    set_authorities(curl);
     set_times(curl, request);
     set_method(curl, request);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -287,6 +296,25 @@ bool http_worth_retrying(const HttpReply *reply) {
     if (reply->end != HTTP_WHOLE) return reply->end == HTTP_BROKEN;
     int status = reply->status;
     return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
+}
+
+static bool is_here(const char *host) {
+    struct in_addr address;
+    if (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0) return true;
+    return inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
+}
+
+bool http_keeps_secrets(const char *url) {
+    CURLU *parts = curl_url();
+    char *scheme = NULL, *host = NULL;
+    bool safe = parts && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+                curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+                (strcmp(scheme, "https") == 0 || is_here(host));
+    curl_free(scheme);
+    curl_free(host);
+    curl_url_cleanup(parts);
+    return safe;
 }
 
 char *http_url_shown(const char *url, Error *err) {

@@ -53,6 +53,9 @@ void http_reply_free(HttpReply *reply);
 /* Whether asking again may help: a broken connection, a server in trouble (5xx) or too busy (408, 425, 429). */
 bool http_worth_retrying(const HttpReply *reply);
 
+/* Whether nobody between can read what is sent there: over HTTPS, or to this machine itself. */
+bool http_keeps_secrets(const char *url);
+
 /* A URL as it may be shown: without user, password, query and fragment; free() it. */
 char *http_url_shown(const char *url, Error *err);
 

@@ -43,6 +43,33 @@ char *text_format(Error *err, const char *format, ...) {
     return text;
 }
 
+/* Bytes of the character at `at`; 0: it is none (RFC 3629: no overlong form, no surrogate, none past U+10FFFF). */
+static size_t utf8_length(const unsigned char *at) {
+    static const struct {
+        unsigned char first, last, low, high; /* of the first byte, of the second */
+        size_t length;
+    } FORMS[] = {{0x01, 0x7F, 0, 0, 1},       {0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3},
+                 {0xE1, 0xEC, 0x80, 0xBF, 3}, {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3},
+                 {0xF0, 0xF0, 0x90, 0xBF, 4}, {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4}};
+    for (size_t i = 0; i < sizeof FORMS / sizeof *FORMS; i++) {
+        if (*at < FORMS[i].first || *at > FORMS[i].last) continue;
+        size_t length = FORMS[i].length;
+        if (length > 1 && (at[1] < FORMS[i].low || at[1] > FORMS[i].high)) return 0;
+        for (size_t k = 2; k < length; k++)
+            if ((at[k] & 0xC0) != 0x80) return 0;
+        return length;
+    }
+    return 0;
+}
+
+void text_make_utf8(char *text) {
+    while (*text) {
+        size_t length = utf8_length((const unsigned char *)text);
+        if (length == 0) *text = '?';
+        text += length ? length : 1;
+    }
+}
+
 static bool reserve(Text *text, size_t extra) {
     if (text->failed) return false;
     size_t needed = text->length + extra + 1;

@@ -16,6 +16,9 @@ bool memory_grow(void *items, size_t count, size_t *capacity, size_t size, Error
 char *text_copy(const char *text, Error *err);
 __attribute__((format(printf, 2, 3))) char *text_format(Error *err, const char *format, ...);
 
+/* Bytes that are no UTF-8, such as a character cut in two, become "?". */
+void text_make_utf8(char *text);
+
 /* A growing string, always null-terminated once anything was added. Running out of memory sets
  * `failed` and drops what follows; text_finish reports it. */
 typedef struct Text {

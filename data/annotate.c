@@ -62,7 +62,9 @@ static bool measure(const Work *work, Utterance *utterance, Error *err) {
 static bool take_next(Work *work, size_t *index) {
     pthread_mutex_lock(&work->lock);
     while (work->next < work->manifest->count && work->measured[work->next]) work->next++;
-    bool more = work->next < work->manifest->count && work->failure.exit_code == EXIT_DONE;
+    bool stopped = work->options->stop && atomic_load(work->options->stop);
+    bool more = work->next < work->manifest->count && work->failure.exit_code == EXIT_DONE && !stopped;
+    if (stopped) fail(&work->failure, "stopped while measuring; the same command goes on from there");
     *index = work->next;
     work->next += more;
     pthread_mutex_unlock(&work->lock);
@@ -110,11 +112,32 @@ static bool run_workers(Work *work) {
     return work->failure.exit_code == EXIT_DONE;
 }
 
+/* Whether a manifest's line has every feature that is wanted; a gender estimated before needs no new estimate. */
+static bool comes_measured(const AnnotateOptions *options, const Utterance *utterance) {
+    const json_t *features = json_object_get(utterance->json, "features");
+    for (int i = 0; i < FEATURE_JITTER; i++)
+        if (!json_object_get(features, FEATURE_NAMES[i])) return false;
+    bool estimated = utterance->gender && !options->voice_quality;
+    return utterance->has_features && (estimated || enough(options, utterance));
+}
+
+static size_t keep_measured(Work *work) {
+    size_t kept = 0;
+    for (size_t i = 0; i < work->manifest->count && !work->options->remeasure; i++)
+        kept += work->measured[i] = comes_measured(work->options, &work->manifest->items[i]);
+    if (kept)
+        fprintf(stderr, "%zu of %zu utterances come with their features (--remeasure measures them anew)\n", kept,
+                work->manifest->count);
+    return kept;
+}
+
 /* What a call that wanted fewer features noted is to be measured again; gives how many. */
 static size_t drop_lesser(Work *work) {
     size_t dropped = 0;
     for (size_t i = 0; i < work->manifest->count; i++) {
-        if (!work->measured[i] || enough(work->options, &work->manifest->items[i])) continue;
+        const Utterance *utterance = &work->manifest->items[i];
+        if (!work->measured[i] || enough(work->options, utterance) || comes_measured(work->options, utterance))
+            continue;
         work->measured[i] = false;
         dropped++;
     }
@@ -122,15 +145,17 @@ static size_t drop_lesser(Work *work) {
 }
 
 static bool measure_all(Work *work, Error *err) {
+    size_t kept = keep_measured(work);
+    if (kept == work->manifest->count) return true;
     AnnotateJournal journal;
     if (!annotate_journal_open(&journal, work->manifest, work->measured, work->options->output, err)) return false;
     journal.resumed -= drop_lesser(work);
     work->journal = &journal;
-    work->done = journal.resumed;
+    work->done = kept + journal.resumed;
     if (journal.resumed)
         fprintf(stderr, "going on with %zu of %zu utterances measured\n", journal.resumed, work->manifest->count);
     pthread_mutex_init(&work->lock, NULL);
-    progress_begin(&work->progress, "features", "utterances", (int64_t)journal.resumed, (int64_t)work->manifest->count);
+    progress_begin(&work->progress, "features", "utterances", (int64_t)work->done, (int64_t)work->manifest->count);
     bool done = run_workers(work);
     progress_end(&work->progress);
     pthread_mutex_destroy(&work->lock);
@@ -169,29 +194,42 @@ static bool replace_text(char **place, char *text) {
     return true;
 }
 
-static bool explain(Utterance *utterance, const CutPoints *cuts, const AnnotateOptions *options, Error *err) {
-    Levels levels = cut_points_apply(cuts, utterance);
+/* By the template. */
+static bool explain(Utterance *utterance, const Levels *levels, const AnnotateOptions *options, Error *err) {
     if (!replace_text(&utterance->explanation,
-                      explanation_write(utterance, &levels, options->levels, options->seed, err)) ||
+                      explanation_write(utterance, levels, options->levels, options->seed, err)) ||
         !replace_text(&utterance->teacher,
                       text_format(err, "template-1 seed %llu", (unsigned long long)options->seed)) ||
         !utterance_sync(utterance, err))
         return false;
-    json_t *words = levels_json(&levels, options->levels, err);
+    json_object_del(utterance->json, "set_aside"); /* an earlier teacher's */
+    json_t *words = levels_json(levels, options->levels, err);
     return words && (json_object_set_new(utterance->json, "levels", words) == 0 ||
                      fail(err, "out of memory while writing the levels of \"%s\"", utterance->id));
 }
 
+static bool explain_each(Manifest *manifest, const CutPoints *cuts, Levels *levels, const AnnotateOptions *options,
+                         Error *err) {
+    bool done = true;
+    for (size_t i = 0; i < manifest->count && done; i++) {
+        levels[i] = cut_points_apply(cuts, &manifest->items[i]);
+        done = explain(&manifest->items[i], &levels[i], options, err);
+    }
+    TeachJob job = {manifest, levels, options->levels, options->seed, options->stop};
+    return done && (!options->teach || teach(&job, options->teach, err));
+}
+
 static bool explain_all(Manifest *manifest, const AnnotateOptions *options, Error *err) {
     const Utterance **utterances = memory_new(manifest->count, sizeof *utterances, err);
-    if (!utterances) return false;
-    for (size_t i = 0; i < manifest->count; i++) utterances[i] = &manifest->items[i];
-    CutPoints *cuts = cut_points_fit(utterances, manifest->count, options->levels, err);
+    Levels *levels = memory_new(manifest->count, sizeof *levels, err);
+    for (size_t i = 0; utterances && i < manifest->count; i++) utterances[i] = &manifest->items[i];
+    CutPoints *cuts = utterances && levels ? cut_points_fit(utterances, manifest->count, options->levels, err) : NULL;
     bool done = cuts && (options->relative == RELATIVE_CORPUS ||
                          cut_points_fit_speakers(cuts, utterances, manifest->count, err));
     if (done) cut_points_print(cuts, stderr);
-    for (size_t i = 0; i < manifest->count && done; i++) done = explain(&manifest->items[i], cuts, options, err);
+    done = done && explain_each(manifest, cuts, levels, options, err);
     cut_points_free(cuts);
+    free(levels);
     free(utterances);
     return done;
 }
@@ -230,7 +268,9 @@ static bool annotate_manifest(Manifest *manifest, const AnnotateOptions *options
     if (done) drop_bad(&work);
     if (done && manifest->count == 0) done = fail(err, "%s: no recording could be read", manifest->path);
     done = done && move_paths(manifest, folder, err) && find_genders(manifest, options, err) &&
-           explain_all(manifest, options, err) && write_output(manifest, options, err);
+           explain_all(manifest, options, err);
+    bool dry_run = options->teach && options->teach->dry_run;
+    if (done && !dry_run) done = write_output(manifest, options, err);
     free(work.measured);
     free(work.bad);
     free(folder);

@@ -7,7 +7,6 @@
 bool command_synth(int argc, char **argv, Error *err);
 bool command_import(int argc, char **argv, Error *err);
 bool command_features(int argc, char **argv, Error *err);
-bool command_annotate(int argc, char **argv, Error *err);
 bool command_shard(int argc, char **argv, Error *err);
 bool command_report(int argc, char **argv, Error *err);
 

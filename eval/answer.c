@@ -13,17 +13,7 @@ AnswerOptions answer_options_default(void) {
 int32_t *stop_ids(const Run *run, int *count, Error *err) {
     const int32_t *known;
     int known_count = speech_llm_stop_ids(run->model, &known);
-    Ids turn = {0};
-    int32_t *ids = memory_new((size_t)known_count + 1, sizeof *ids, err);
-    if (!ids || !chat_answer(run->template, run->tokenizer, "", &turn, err)) {
-        free(ids);
-        return NULL;
-    }
-    memcpy(ids, known, (size_t)known_count * sizeof *ids);
-    *count = known_count;
-    if (turn.count) ids[(*count)++] = turn.items[turn.count - 1];
-    ids_free(&turn);
-    return ids;
+    return chat_stops(run->template, run->tokenizer, known, known_count, count, err);
 }
 
 bool batch_answer(Run *run, const Batch *batch, const GenerateOptions *options, char **texts, bool *stopped,

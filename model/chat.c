@@ -252,6 +252,22 @@ bool chat_answer(const char *name_or_format, const Tokenizer *tokenizer, const c
     return tokenizer_encode_continued(tokenizer, pieces, 3, ids, err) && (*end || add_end_of_text(tokenizer, ids, err));
 }
 
+int32_t *chat_stops(const char *name_or_format, const Tokenizer *tokenizer, const int32_t *known, int known_count,
+                    int *count, Error *err) {
+    Ids turn = {0};
+    int32_t *ids = memory_new((size_t)known_count + 1, sizeof *ids, err);
+    if (!ids || !chat_answer(name_or_format, tokenizer, "", &turn, err)) {
+        ids_free(&turn);
+        free(ids);
+        return NULL;
+    }
+    if (known_count) memcpy(ids, known, (size_t)known_count * sizeof *ids);
+    *count = known_count;
+    if (turn.count) ids[(*count)++] = turn.items[turn.count - 1];
+    ids_free(&turn);
+    return ids;
+}
+
 static bool has(const Tokenizer *tokenizer, const char *token) { return tokenizer_id(tokenizer, token) >= 0; }
 
 /* ---- guessing ---- */

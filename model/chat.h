@@ -26,6 +26,11 @@ void chat_prompt_free(ChatPrompt *prompt);
 /* The ids of an answer with the template's end-of-turn token after it. */
 bool chat_answer(const char *name_or_format, const Tokenizer *tokenizer, const char *answer, Ids *ids, Error *err);
 
+/* The ids that end an answer: those given (a folder's end-of-text tokens), and the template's end of turn; free() it.
+ */
+int32_t *chat_stops(const char *name_or_format, const Tokenizer *tokenizer, const int32_t *known, int known_count,
+                    int *count, Error *err);
+
 /* The template whose special tokens and model type fit a folder; null where none clearly does. */
 const char *chat_guess(const char *llm_folder, const Tokenizer *tokenizer);
 

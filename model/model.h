@@ -3,6 +3,7 @@
 #define SEMOLLM_MODEL_MODEL_H
 
 #include "model/chat.h"
+#include "model/decoder.h"
 #include "model/device_choice.h"
 #include "model/params.h"
 #include "model/safetensors.h"

@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SERVER_CONNECTIONS = 256, SERVER_REQUEST_MOST = 1 << 20 };
+enum { SERVER_REQUEST_MOST = 1 << 20 };
 
 typedef struct ServerRequest {
     int socket;
@@ -38,8 +38,8 @@ typedef struct Server {
     int port, listener;
     ServerAnswer *answer;
     void *context;
-    pthread_t thread, connections[SERVER_CONNECTIONS];
-    int connection_count;
+    pthread_t thread;
+    atomic_int connections; /* open ones, each with a thread */
     atomic_bool stop;
 } Server;
 
@@ -79,6 +79,13 @@ static inline const char *server_header(const char *head, const char *name) {
 /* Waits in slices, so that a server that ends is not held up. */
 static inline void server_sleep(const atomic_bool *stop, double seconds) {
     for (double slept = 0; slept < seconds && !atomic_load(stop); slept += 0.01) usleep(10000);
+}
+
+/* Sends nothing for so long, or until the peer has had enough. */
+static inline void server_stall(const ServerRequest *request, double seconds) {
+    struct pollfd one = {.fd = request->socket, .events = POLLRDHUP};
+    for (double slept = 0; slept < seconds && !atomic_load(request->stop); slept += 0.02)
+        if (poll(&one, 1, 20) > 0) return;
 }
 
 /* More bytes into the buffer; false: the peer or the server has ended. */
@@ -131,6 +138,7 @@ static inline void *server_serve(void *argument) {
     free(buffer);
     close(connection->socket);
     free(connection);
+    atomic_fetch_sub(&server->connections, 1);
     return NULL;
 }
 
@@ -141,10 +149,12 @@ static inline void *server_listen(void *argument) {
         if (poll(&one, 1, 50) <= 0) continue;
         int socket = accept(server->listener, NULL, NULL), yes = 1;
         ServerConnection *connection = malloc(sizeof *connection);
-        if (socket < 0 || !connection || server->connection_count == SERVER_CONNECTIONS) abort();
+        pthread_t thread;
+        if (socket < 0 || !connection) abort();
         setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         *connection = (ServerConnection){server, socket};
-        if (pthread_create(&server->connections[server->connection_count++], NULL, server_serve, connection)) abort();
+        atomic_fetch_add(&server->connections, 1);
+        if (pthread_create(&thread, NULL, server_serve, connection) || pthread_detach(thread)) abort();
     }
     return NULL;
 }
@@ -165,7 +175,7 @@ static inline void server_start(Server *server, ServerAnswer *answer, void *cont
 static inline void server_end(Server *server) {
     atomic_store(&server->stop, true);
     pthread_join(server->thread, NULL);
-    for (int i = 0; i < server->connection_count; i++) pthread_join(server->connections[i], NULL);
+    while (atomic_load(&server->connections)) usleep(1000);
     close(server->listener);
 }
 

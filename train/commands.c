@@ -1,3 +1,5 @@
+#include "train/commands.h"
+
 #include "train/estimate.h"
 #include "train/info.h"
 #include "train/loop.h"
@@ -69,6 +71,7 @@ static bool command_info(int argc, char **argv, Error *err) {
 }
 
 const Command TRAIN_COMMANDS[] = {
+    {"annotate", "M.jsonl -o A.jsonl", "measure features, find levels, have a teacher explain", command_annotate},
     {"train", "CONFIG", "train a model that explains emotions", command_train},
     {"verify", "PATH", "check shards or checkpoints for damage", command_verify},
     {"info", "PATH", "say what a model, run, shard folder or checkpoint holds", command_info},

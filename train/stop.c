@@ -8,8 +8,8 @@ static void *wait_for_signals(void *argument) {
     int number;
     if (sigwait(&stopper->signals, &number) != 0) return NULL;
     atomic_store(&stopper->asked, true);
-    if (!atomic_load(&stopper->quiet))
-        fprintf(stderr, "\nstopping after this step and its checkpoint; once more to quit at once\n");
+    const char *saying = stopper->saying ? stopper->saying : "stopping after this step and its checkpoint";
+    if (!atomic_load(&stopper->quiet)) fprintf(stderr, "\n%s; once more to quit at once\n", saying);
     if (sigwait(&stopper->signals, &number) == 0) _exit(128 + number);
     return NULL;
 }

@@ -1,5 +1,5 @@
-/* SIGINT, SIGTERM and SIGUSR1 (which mpirun hands on to its ranks): the first asks the run to end after its step, the
- * second ends it at once. */
+/* SIGINT, SIGTERM and SIGUSR1 (which mpirun hands on to its ranks): the first asks what runs to end soon, the second
+ * ends it at once. */
 #ifndef SEMOLLM_TRAIN_STOP_H
 #define SEMOLLM_TRAIN_STOP_H
 
@@ -14,6 +14,7 @@ typedef struct Stopper {
     pthread_t thread;
     sigset_t signals, before;
     bool running;
+    const char *saying; /* what it tells at the first; null: that training stops after its step */
 } Stopper;
 
 /* Blocks the signals for this thread and all that it starts, and waits for them in a thread of its own; so

@@ -8,7 +8,7 @@
 #include "train/config.h"
 #include "train/run.h"
 
-/* Commands: train, verify, info. */
+/* Commands: annotate, train, verify, info. */
 extern const Command TRAIN_COMMANDS[]; /* ended by a null name */
 
 #endif

@@ -7,10 +7,12 @@
 
 static const char SECRET[] = "hush-7f3a";
 
+enum { SOCKETS = 1024 };
+
 /* What the server saw. */
 typedef struct Seen {
     atomic_int requests;
-    atomic_int sockets[SERVER_CONNECTIONS];
+    atomic_int sockets[SOCKETS];
     char body[256], head[2048];
 } Seen;
 
@@ -53,7 +55,7 @@ static bool answer(void *context, const ServerRequest *request) {
     int socket = request->socket;
     const char *path = request->path;
     atomic_fetch_add(&s->requests, 1);
-    if (socket < SERVER_CONNECTIONS) atomic_store(&s->sockets[socket], 1);
+    if (socket < SOCKETS) atomic_store(&s->sockets[socket], 1);
     if (strncmp(path, "/echo", 5) == 0) {
         snprintf(s->body, sizeof s->body, "%s %s", request->method, request->body);
         snprintf(s->head, sizeof s->head, "%s", request->head);
@@ -73,7 +75,7 @@ static bool answer(void *context, const ServerRequest *request) {
     if (strcmp(path, "/garbage") == 0) return server_send(socket, "\x01\x02\xff\r\n\r\n", 7) && false;
     if (strcmp(path, "/stall") == 0) {
         server_send(socket, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 42);
-        server_sleep(request->stop, 20);
+        server_stall(request, 20);
     }
     return false; /* "/hang-up" */
 }
@@ -127,7 +129,7 @@ static void post_and_keep_alive(void **state) {
     assert_string_equal(seen.body, "POST {\"a\":1}");
     assert_non_null(strstr(seen.head, "Authorization: Bearer hush-7f3a"));
     int sockets = 0;
-    for (int i = 0; i < SERVER_CONNECTIONS; i++) sockets += seen.sockets[i];
+    for (int i = 0; i < SOCKETS; i++) sockets += seen.sockets[i];
     assert_int_equal(seen.requests, 5);
     assert_int_equal(sockets, 1);
     http_close(http);
@@ -277,6 +279,18 @@ static void refused_connection_and_secrets(void **state) {
         assert_int_equal(reply.end, HTTP_REFUSED);
         http_reply_free(&reply);
     }
+    static const char *const SAFE[] = {"https://a.example/v1", "http://localhost:8000/v1", "http://127.0.0.1",
+                                       "http://127.3.2.1:1/",  "http://[::1]:80/x",        "HTTPS://a"};
+    static const char *const OPEN[] = {"http://a.example/v1",
+                                       "http://localhost.a.example",
+                                       "http://127.a.example/",
+                                       "http://127.0.0.1@a.example/",
+                                       "http://10.0.0.1/",
+                                       "ftp://a",
+                                       "",
+                                       "http://"};
+    for (size_t i = 0; i < sizeof SAFE / sizeof *SAFE; i++) assert_true(http_keeps_secrets(SAFE[i]));
+    for (size_t i = 0; i < sizeof OPEN / sizeof *OPEN; i++) assert_false(http_keeps_secrets(OPEN[i]));
     char *shown = http_url_shown("https://a:b@host.example/v1/x?key=1#f", NULL);
     assert_string_equal(shown, "https://host.example/v1/x");
     free(shown);

@@ -167,14 +167,8 @@ static void levels_of_a_speaker(void **state) {
 
 static void command_lines(void **state) {
     (void)state;
-    char *in = test_path("m.jsonl"), *out = test_path("o.jsonl"), *clip = test_path("clip-1.wav");
+    char *clip = test_path("clip-1.wav");
     Error err = {0};
-    assert_ok(RUN(command_annotate, &err, "annotate", in, "-o", out, "--relative", "speaker", "--voice-quality",
-                  "--keep-gender"),
-              &err);
-    assert_false(RUN(command_annotate, &err, "annotate", in, "-o", out, "--relative", "me"));
-    assert_int_equal(err.exit_code, EXIT_USAGE);
-    err = (Error){0};
     assert_ok(RUN(command_features, &err, "features", "--voice-quality", "--json", "--track", clip), &err);
     assert_ok(RUN(command_features, &err, "features", "--voice-quality", "--formant-ceiling", "5000", clip), &err);
     static char *const WRONG[] = {"-1", "999", "20001", "9223372036854775807", "x"};
@@ -183,8 +177,6 @@ static void command_lines(void **state) {
         assert_false(RUN(command_features, &err, "features", "--voice-quality", "--formant-ceiling", WRONG[i], clip));
         assert_int_equal(err.exit_code, EXIT_USAGE);
     }
-    free(in);
-    free(out);
     free(clip);
 }
 
