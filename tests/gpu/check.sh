@@ -12,8 +12,8 @@
 #   steps      whole LoRA steps and generation with random weights: WavLM large with Qwen2.5 1.5B, 7B, Llama 3.1 8B
 #   twins      whole tiny steps on the CUDA device beside the CPU device
 #   kernels    tests/cuda: every kernel beside the CPU's
-#   peer       transformers and PEFT at the same shapes
 #   sanitizer  compute-sanitizer's memcheck and racecheck over every operation at small shapes
+#   peer       transformers and PEFT at the same shapes
 #
 # Without a GPU the emulator takes its place in twins and kernels, and the rest is skipped, which the report says.
 # OUT gets gpu-check.txt (read that: its head says how), gpu-check.json, machine.yaml (what was measured, for
@@ -128,11 +128,6 @@ else
     "${matmul:-100}"
   part twins 30 twins.jsonl "$build/tests/gpu/twin_steps" cuda
   kernels 60
-  for llm in qwen2.5-7b qwen2.5-1.5b; do
-    also=$([ $llm = qwen2.5-7b ] && echo ,encoder,attention,generate)
-    part "peer: $llm" 80 peer.jsonl python3 tests/bench/gpu_peer.py --llm $shapes/$llm --tokens "$tokens" \
-      --parts "packed,padded$also" --seconds 8
-  done
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   for tool in memcheck racecheck; do
     if [ -n "$sanitizer" ]; then
@@ -141,6 +136,11 @@ else
     else
       skip "sanitizer: $tool" "compute-sanitizer is not installed"
     fi
+  done
+  for llm in qwen2.5-7b qwen2.5-1.5b; do
+    also=$([ $llm = qwen2.5-7b ] && echo ,encoder,attention,generate)
+    part "peer: $llm" 80 peer.jsonl python3 tests/bench/gpu_peer.py --llm $shapes/$llm --tokens "$tokens" \
+      --parts "packed,padded$also" --seconds 8
   done
 fi
 
