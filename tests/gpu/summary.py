@@ -14,7 +14,8 @@ and in an 8192^3 bf16 product, both measured in this run. For streaming kernels 
 the compulsory ones, so needless traffic lowers it), for products and attention the second. "x products" is a whole
 step's time over the time of its matrix products run alone (target 1.25 at 7 and 8B, 1.45 at 1.5B). The estimate beside
 it is what `semollm train --estimate` says with this machine's ceilings and the shares it assumes. The peer is
-transformers with PEFT: padded as users run it, packed at its best. Tokens are real ones, padding not counted."""
+transformers with PEFT: padded as users run it, packed at its best, with fewer tokens where so many do not fit (then the
+two memories are not compared). Tokens are real ones, padding not counted."""
 
 
 def lines(folder, name):
@@ -70,7 +71,8 @@ def step_rows(found):
         model = line["step"]
         padded, packed = (peer_rate(found, model, a) for a in ("padded", "packed"))
         over = lambda peer: line["tokens_s"] / peer["tokens_s"] if peer else None
-        memory = line["memory_gib"] / packed["memory_gib"] if packed.get("memory_gib") else None
+        same = packed.get("tokens") == line["tokens"]
+        memory = line["memory_gib"] / packed["memory_gib"] if packed.get("memory_gib") and same else None
         rows.append([model, line["tokens"], line["ms"], line["tokens_s"], line["of_matmul"], line["times"],
                      line["estimate_ms"], line["estimate_times"], line["memory_gib"], line["planned_gib"], over(padded),
                      over(packed), memory])
