@@ -282,12 +282,30 @@ static void test_wave_norm(void **state) {
     wave_norm_case(DTYPE_F32, 0, 0, true);
 }
 
+static size_t wave_norm_room(const Twin *t, const int32_t *cu, int32_t count) {
+    Packed segments = packed_of(cu, count);
+    WaveNormArgs a = {.segments = segments};
+    a.x.rows = segments.total;
+    return wave_norm_scratch(t->dev[GPU], &a);
+}
+
+/* What is reserved for segments of one length does for as many of other lengths with as many samples. */
+static void test_wave_norm_room(void **state) {
+    (void)state;
+    Twin t;
+    twin_open(&t, DTYPE_BF16, 81);
+    const int32_t mixed[] = {0, 240000, 241000, 242000, 242001}, equal[] = {0, 60501, 121002, 181503, 242004};
+    assert_true(wave_norm_room(&t, mixed, 4) <= wave_norm_room(&t, equal, 4));
+    twin_close(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layer_norm),   cmocka_unit_test(test_layer_norm_backward),
-        cmocka_unit_test(test_rms_norm),     cmocka_unit_test(test_rms_norm_backward),
-        cmocka_unit_test(test_too_wide),     cmocka_unit_test(test_segment_norm),
-        cmocka_unit_test(test_segment_mean), cmocka_unit_test(test_wave_norm),
+        cmocka_unit_test(test_wave_norm_room),      cmocka_unit_test(test_layer_norm),
+        cmocka_unit_test(test_layer_norm_backward), cmocka_unit_test(test_rms_norm),
+        cmocka_unit_test(test_rms_norm_backward),   cmocka_unit_test(test_too_wide),
+        cmocka_unit_test(test_segment_norm),        cmocka_unit_test(test_segment_mean),
+        cmocka_unit_test(test_wave_norm),
     };
     return cmocka_run_group_tests_name("norms on CUDA", tests, NULL, NULL);
 }
