@@ -396,8 +396,12 @@ template <typename T> static __host__ __device__ inline int inner_cols(const Inn
  * meanwhile. A lane loads 16 bytes of a row, and of A's rows, as they lie: that k of the fragments then means other
  * columns is the same for both. The warps' sums meet in shared memory once. */
 
-template <int NT> struct RowTiles { /* of 16 rows, as registers allow */
-    enum { COUNT = NT <= 2 ? 4 : 2, SUM_ROW = NT * 8 + 8 };
+template <int NT> struct RowTiles { /* of 16 rows, as registers allow; and where their sums lie */
+    enum {
+        COUNT = NT <= 2 ? 4 : 2,
+        SUM_ROW = NT * 4 + 4,                     /* floats: even columns, or odd ones */
+        PLANE = WARPS * 16 * COUNT * SUM_ROW + 16 /* of either, so that no two lanes meet in a bank */
+    };
 };
 
 /* A's rows end to end in bf16 [Σr, ld], small enough for 32 bits to count its elements. */
@@ -471,8 +475,8 @@ static __device__ __forceinline__ void multiply_masked(float (*sum)[NT][4], cons
 template <int NT, bool DROPS>
 static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
     inner_rows_kernel(Walk<bf16> k, PackedA a, Inner<bf16> to) {
-    constexpr int MT = RowTiles<NT>::COUNT, ROW = RowTiles<NT>::SUM_ROW, STEP = 32;
-    float *sums = (float *)shared_memory(); /* [WARPS, 16 · MT, ROW] */
+    constexpr int MT = RowTiles<NT>::COUNT, ROW = RowTiles<NT>::SUM_ROW, PLANE = RowTiles<NT>::PLANE, STEP = 32;
+    float *sums = (float *)shared_memory(); /* [2 planes, WARPS, 16 · MT, ROW] */
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, pass = (int)blockIdx.y * NT * 8;
     int64_t first = (int64_t)blockIdx.x * 16 * MT, row = first + lane / 4;
     int column = warp * STEP + lane % 4 * 8, rows = k.rows - row < 16 * MT ? (int)(k.rows - row) : 16 * MT;
@@ -494,9 +498,9 @@ static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
     for (int mt = 0; mt < MT; mt++)
 #pragma unroll
         for (int nt = 0; nt < NT; nt++) {
-            float2 *upper = (float2 *)(sums + (warp * 16 * MT + 16 * mt + lane / 4) * ROW + 8 * nt + 2 * (lane % 4));
-            upper[0] = make_float2(sum[mt][nt][0], sum[mt][nt][1]);
-            upper[4 * ROW] = make_float2(sum[mt][nt][2], sum[mt][nt][3]);
+            float *upper = sums + (warp * 16 * MT + 16 * mt + lane / 4) * ROW + 4 * nt + lane % 4;
+            upper[0] = sum[mt][nt][0], upper[PLANE] = sum[mt][nt][1];
+            upper[8 * ROW] = sum[mt][nt][2], upper[8 * ROW + PLANE] = sum[mt][nt][3];
         }
     __syncthreads();
     int cols = inner_cols(to, k.lora.rank) - pass;
@@ -504,7 +508,7 @@ static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
     for (int item = (int)threadIdx.x; item < 16 * MT * cols; item += THREADS) {
         int r = item / cols, j = item % cols;
         float total = 0.0f;
-        for (int w = 0; w < WARPS && j < 8 * NT; w++) total += sums[(w * 16 * MT + r) * ROW + j];
+        for (int w = 0; w < WARPS && j < 8 * NT; w++) total += sums[(w * 16 * MT + r) * ROW + j / 2 + j % 2 * PLANE];
         if (first + r < k.rows) put_inner_element(to, first + r, pass + j, k.lora.rank, total);
     }
 }
@@ -704,7 +708,7 @@ static bool rows_of(Device *dev, const Walk<bf16> &k, const PackedA &a, const In
     enum { ROWS = 16 * RowTiles<NT>::COUNT };
     dim3 grid = blocks_for(k.rows, ROWS);
     grid.y = (unsigned)((k.lora.rank + 8 * NT - 1) / (8 * NT));
-    size_t shared = WARPS * ROWS * RowTiles<NT>::SUM_ROW * sizeof(float);
+    size_t shared = 2 * RowTiles<NT>::PLANE * sizeof(float);
     if (k.lora.drops) return LAUNCH(dev, err, (inner_rows_kernel<NT, true>), grid, THREADS, shared, k, a, to);
     return LAUNCH(dev, err, (inner_rows_kernel<NT, false>), grid, THREADS, shared, k, a, to);
 }
