@@ -288,21 +288,25 @@ static void fill_rope(const DecoderConfig *c, int64_t positions, float *table) {
     }
 }
 
-bool decoder_positions(Decoder *decoder, int64_t positions, Error *err) {
-    if (positions <= decoder->rope.rows) return true;
-    int dim = decoder->config.head_dim;
-    float *host = memory_new((size_t)positions * (size_t)dim, sizeof *host, err);
-    size_t bytes = (size_t)positions * (size_t)dim * sizeof *host;
-    void *table = host ? device_alloc(decoder->dev, bytes, err) : NULL;
-    bool ok = table != NULL;
-    if (ok) {
-        fill_rope(&decoder->config, positions, host);
-        ok = device_upload(decoder->dev, table, host, bytes, err);
-        device_free(decoder->dev, decoder->rope.data);
-        decoder->rope = tensor_of(table, DTYPE_F32, positions, dim);
-    }
+/* A device that plans has no use for what would be in the table. */
+static bool upload_rope(const Decoder *decoder, void *table, int64_t positions, Error *err) {
+    size_t width = (size_t)decoder->config.head_dim * sizeof(float);
+    if (device_plans(decoder->dev)) return true;
+    float *host = memory_new((size_t)positions, width, err);
+    if (host) fill_rope(&decoder->config, positions, host);
+    bool ok = host && device_upload(decoder->dev, table, host, (size_t)positions * width, err);
     free(host);
     return ok;
+}
+
+bool decoder_positions(Decoder *decoder, int64_t positions, Error *err) {
+    int dim = decoder->config.head_dim;
+    if (positions <= decoder->rope.rows) return true;
+    void *table = device_alloc(decoder->dev, (size_t)positions * (size_t)dim * sizeof(float), err);
+    if (!table) return false;
+    device_free(decoder->dev, decoder->rope.data);
+    decoder->rope = tensor_of(table, DTYPE_F32, positions, dim);
+    return upload_rope(decoder, table, positions, err);
 }
 
 bool decoder_embed(Decoder *decoder, const int32_t *ids, Tensor y, Error *err) {

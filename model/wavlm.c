@@ -27,6 +27,9 @@ static void layout_convs(const Wavlm *wavlm, WavlmWork *work, Arena *arena) {
     work->normed_conv = take(arena, "encoder.conv.normed", dtype, rows, config->conv_dim[config->convs - 1]);
 }
 
+/* In a group of clips, however short they are: each number of them is planned for. */
+enum { CHUNK_CLIPS = 64 };
+
 /* Clips go through the convolutions in groups of so many samples, which bounds their memory: the first layer makes
  * 512 channels of every 5. Two layers' outputs are there at once. */
 static int64_t chunk_samples(const Wavlm *wavlm, const WavlmLimits *limits) {
@@ -122,7 +125,7 @@ static int chunk_end(const WavlmWork *work, const WavlmBatch *batch, int first) 
     while (end < batch->count) {
         int64_t length = batch->start[end + 1] - batch->start[end];
         if (length > longest) longest = length;
-        if (end > first && longest * (end - first + 1) > work->chunk) break;
+        if (end > first && (longest * (end - first + 1) > work->chunk || end - first == CHUNK_CLIPS)) break;
         end++;
     }
     return end;
@@ -334,7 +337,7 @@ static bool note_batches(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, int6
     if (!note_batch(wavlm, work, &batch, pass, err)) return false;
     write_equal(wavlm, limits, share < limits->longest ? share : limits->longest, &batch, start);
     if (!note_batch(wavlm, work, &batch, pass, err)) return false;
-    for (int64_t clips = 1; clips <= limits->clips && clips * field <= work->chunk; clips++) {
+    for (int64_t clips = 1; clips <= limits->clips && clips <= CHUNK_CLIPS && clips * field <= work->chunk; clips++) {
         const int64_t length = work->chunk / clips < limits->longest ? work->chunk / clips : limits->longest;
         const WavlmLimits chunk = {.clips = clips, .samples = clips * length};
         write_equal(wavlm, &chunk, length, &batch, start);

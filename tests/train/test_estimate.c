@@ -29,7 +29,7 @@ static void test_machines(void **state) {
         char *path, *file = text_format(&err, "configs/machines/%s.yaml", names[i]);
         Machine *machine = machine_read(file, &path, &err);
         assert_ok(machine != NULL, &err);
-        assert_true(machine->gemm_share == 0.93 && machine->stream_share == 0.85);
+        assert_true(machine->gemm_share > 0.8 && machine->gemm_share < 1 && machine->stream_share > 0.8);
         machine_free(machine);
         free(path);
         free(file);
@@ -39,6 +39,7 @@ static void test_machines(void **state) {
     Machine *h100 = machine_read("configs/machines/h100.yaml", &path, &err);
     assert_ok(h100 != NULL, &err);
     assert_true(h100->matmul_tflops == 798 && h100->copy_tb_s == 3.0);
+    assert_true(h100->gemm_share == 0.93 && h100->stream_share == 0.85);
     machine_free(h100);
     free(path);
 }
