@@ -1,28 +1,16 @@
 /* LoRA's skinny products by hand: each reads its large operand once, whatever it computes of it.
  *
- * Inner rows alone, x·Aᵀ, are summed by blocks that take whole rows, straight from global memory to registers.
- *
- * Where gradients are wanted too, or there are few rows, a block takes a strip of columns of the large operand, which
- * its eight warps share, and walks down a group of rows, 16 at a time. Of the small operands a warp keeps what its
- * columns meet in registers: A or sB as fragments of the inner rows' product, and the sums of the gradients. The inner
- * rows of a strip are summed over the warps in shared memory, then over strips by a second kernel; gradients over
- * groups of rows by a third.
+ * Where inner rows alone are wanted of x, and not of few rows, lora_rows.cu sums them. Else a block takes a strip of
+ * columns of the large operand, which its eight warps share, and walks down a group of rows, 16 at a time. Of the small
+ * operands a warp keeps what its columns meet in registers: A or sB as fragments of the inner rows' product, and the
+ * sums of the gradients. The inner rows of a strip are summed over the warps in shared memory, then over strips by a
+ * second kernel; gradients over groups of rows by a third.
  *
  * All sums have a fixed order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without
  * tensor cores. */
-#include "kernels/cuda/lora.cuh"
+#include "kernels/cuda/lora_walk.cuh"
 
-#include "kernels/cuda/eight.cuh"
-#include "kernels/cuda/rows.cuh"
-
-enum {
-    WARPS = 8,
-    THREADS = 32 * WARPS,
-    STAGES = 4,
-    TILE_ROWS = 16,
-    TILE_COLS = 64,
-    TILE_BYTES = TILE_ROWS * TILE_COLS * 2
-};
+enum { STAGES = 4, TILE_ROWS = 16, TILE_COLS = 64, TILE_BYTES = TILE_ROWS * TILE_COLS * 2 };
 
 /* Of a large GPU (132 on Hopper): rows are grouped so that blocks fill them evenly. */
 enum { PROCESSORS = 132, GROUP_LEAST = 128, GROUPS_MOST = 64 };
@@ -30,25 +18,6 @@ enum { PROCESSORS = 132, GROUP_LEAST = 128, GROUPS_MOST = 64 };
 /* Of so few rows, as in generation, the small operand takes longest: strips of one warp, so that many blocks read it.
  */
 enum { FEW_ROWS = 64 };
-
-template <typename T> struct Walk {
-    const T *large, *low;
-    int64_t ld, ldlow, rows, cols, group_rows;
-    LoraParts lora;
-    bool of_dy;
-    int strip;       /* columns of one */
-    int width;       /* columns of the partial sums below: Σr or the largest rank, padded */
-    int groups;      /* of rows */
-    float *inner;    /* [strips, rows, width] */
-    float *gradient; /* of x [groups, width, cols]; of dy [groups, cols, width] */
-};
-
-/* Where results go. */
-template <typename T> struct Inner {
-    T *dense, *tail;
-    int64_t ld, ldtail;
-    int tail_cols;
-};
 
 struct Gradient {
     float *to; /* null: not wanted */
@@ -111,18 +80,6 @@ template <typename T> static __device__ __forceinline__ Strip strip_at(const Wal
     const LoraPart &p = k.lora.part[i];
     int64_t begin = p.output + (int64_t)number * k.strip, end = begin + k.strip, past = p.output + p.outputs;
     return Strip{i, begin, end < past ? end : past, p.first, p.rank};
-}
-
-static __device__ __forceinline__ int part_of_inner(const LoraParts &lora, int j) {
-    int i = 0;
-    while (i + 1 < LINEAR_PARTS && j >= lora.part[i].first + lora.part[i].rank) i++;
-    return i;
-}
-
-static __device__ __forceinline__ int part_of_output(const LoraParts &lora, int64_t o) {
-    int i = 0;
-    while (i + 1 < LINEAR_PARTS && o >= lora.part[i].output + lora.part[i].outputs) i++;
-    return i;
 }
 
 /* Aᵀ[c, j] or sB[c, j] with j counted from the strip's first inner column. */
@@ -376,143 +333,6 @@ static __global__ void __launch_bounds__(THREADS, blocks_beside(NT)) skinny_kern
         if (GRADIENT) put_gradient<NT>(k, sum[beside], columns + beside * TILE_COLS, strip.end, pass, lane);
 }
 
-/* ---- where inner rows go ---- */
-
-template <typename T>
-static __device__ __forceinline__ void put_inner_element(const Inner<T> &to, int64_t row, int j, int rank,
-                                                         float value) {
-    T stored = from_float<T>(value);
-    if (to.dense && j < rank) to.dense[row * to.ld + j] = stored;
-    if (to.tail) to.tail[row * to.ldtail + j] = stored;
-}
-
-template <typename T> static __host__ __device__ inline int inner_cols(const Inner<T> &to, int rank) {
-    return to.tail ? to.tail_cols : rank;
-}
-
-/* ---- inner rows of x alone ----
- *
- * A block takes 16 · MT whole rows, and its warps take turns at their columns, 32 at a time, the next ones under way
- * meanwhile. A lane loads 16 bytes of a row, and of A's rows, as they lie: that k of the fragments then means other
- * columns is the same for both. The warps' sums meet in shared memory once. */
-
-template <int NT> struct RowTiles { /* of 16 rows, as registers allow; and where their sums lie */
-    enum {
-        COUNT = NT <= 2 ? 4 : 2,
-        SUM_ROW = NT * 4 + 4,                     /* floats: even columns, or odd ones */
-        PLANE = WARPS * 16 * COUNT * SUM_ROW + 16 /* of either, so that no two lanes meet in a bank */
-    };
-};
-
-/* A's rows end to end in bf16 [Σr, ld], small enough for 32 bits to count its elements. */
-struct PackedA {
-    const bf16 *data;
-    int ld;
-};
-
-static __device__ __forceinline__ uint4 masked16(uint4 raw, const DropoutMask &mask, int64_t row, int64_t column) {
-    float v[8], factor[8];
-    Eight<bf16> eight;
-    eight.part[0] = raw;
-    unpack8(v, eight);
-    dropout_factor8(factor, mask, random_row(mask.key, row), column);
-#pragma unroll
-    for (int c = 0; c < 8; c++) v[c] *= factor[c];
-    pack8(eight, v);
-    return eight.part[0];
-}
-
-/* 16 bytes of each of a lane's rows, of which `rows` follow `from`. */
-template <int MT>
-static __device__ __forceinline__ void load_rows(uint4 (*x)[2], const bf16 *from, int64_t ld, int rows, bool inside) {
-#pragma unroll
-    for (int at = 0; at < 2 * MT; at++)
-        x[at / 2][at % 2] = inside && 8 * at < rows ? load16(from + 8 * at * ld) : make_uint4(0, 0, 0, 0);
-}
-
-/* sum += 32 columns of x times those of A's rows, inner columns 8 · begin to 8 · end of the pass. */
-template <int NT, int MT>
-static __device__ __forceinline__ void multiply_rows(float (*sum)[NT][4], const uint4 (*x)[2], const Walk<bf16> &k,
-                                                     const PackedA &a, int column, int j, int begin, int end) {
-    const bf16 *from = a.data + column;
-#pragma unroll
-    for (int nt = 0; nt < NT; nt++, j += 8) {
-        if (nt < begin || nt >= end) continue;
-        uint4 b = make_uint4(0, 0, 0, 0);
-        if (column < a.ld && j < k.lora.rank) b = load16(from + j * a.ld);
-        const uint32_t first[2] = {b.x, b.y}, second[2] = {b.z, b.w};
-#pragma unroll
-        for (int mt = 0; mt < MT; mt++) {
-            const uint4 upper = x[mt][0], lower = x[mt][1];
-            const uint32_t left[4] = {upper.x, lower.x, upper.y, lower.y};
-            const uint32_t right[4] = {upper.z, lower.z, upper.w, lower.w};
-            mma_16816(sum[mt][nt], left, first);
-            mma_16816(sum[mt][nt], right, second);
-        }
-    }
-}
-
-/* The same of x as each part's dropout leaves it. */
-template <int NT, int MT>
-static __device__ __forceinline__ void multiply_masked(float (*sum)[NT][4], const uint4 (*x)[2], const Walk<bf16> &k,
-                                                       const PackedA &a, int64_t row, int column, int j, int pass) {
-    for (int i = 0; i < LINEAR_PARTS; i++) {
-        const LoraPart &p = k.lora.part[i];
-        int begin = (p.first - pass) / 8, end = (p.first + p.rank - pass) / 8;
-        if (!p.rank || end <= 0 || begin >= NT) continue;
-        uint4 kept[MT][2];
-#pragma unroll
-        for (int at = 0; at < 2 * MT; at++) {
-            kept[at / 2][at % 2] = x[at / 2][at % 2];
-            if (p.drops && row + 8 * at < k.rows)
-                kept[at / 2][at % 2] = masked16(kept[at / 2][at % 2], p.mask, row + 8 * at, column);
-        }
-        multiply_rows<NT, MT>(sum, kept, k, a, column, j, begin, end);
-    }
-}
-
-/* Grid: rows, passes of 8 · NT inner columns. */
-template <int NT, bool DROPS>
-static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
-    inner_rows_kernel(Walk<bf16> k, PackedA a, Inner<bf16> to) {
-    constexpr int MT = RowTiles<NT>::COUNT, ROW = RowTiles<NT>::SUM_ROW, PLANE = RowTiles<NT>::PLANE, STEP = 32;
-    float *sums = (float *)shared_memory(); /* [2 planes, WARPS, 16 · MT, ROW] */
-    int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, pass = (int)blockIdx.y * NT * 8;
-    int64_t first = (int64_t)blockIdx.x * 16 * MT, row = first + lane / 4;
-    int column = warp * STEP + lane % 4 * 8, rows = k.rows - row < 16 * MT ? (int)(k.rows - row) : 16 * MT;
-    const bf16 *from = k.large + row * k.ld + column;
-    float sum[MT][NT][4] = {};
-    uint4 x[MT][2], next[MT][2];
-    load_rows<MT>(next, from, k.ld, rows, column < a.ld);
-    for (int begin = 0; begin < a.ld; begin += WARPS * STEP, column += WARPS * STEP) {
-#pragma unroll
-        for (int at = 0; at < 2 * MT; at++) x[at / 2][at % 2] = next[at / 2][at % 2];
-        from += WARPS * STEP;
-        load_rows<MT>(next, from, k.ld, rows, column + WARPS * STEP < a.ld);
-        if (DROPS)
-            multiply_masked<NT, MT>(sum, x, k, a, row, column, pass + lane / 4, pass);
-        else
-            multiply_rows<NT, MT>(sum, x, k, a, column, pass + lane / 4, 0, NT);
-    }
-#pragma unroll
-    for (int mt = 0; mt < MT; mt++)
-#pragma unroll
-        for (int nt = 0; nt < NT; nt++) {
-            float *upper = sums + (warp * 16 * MT + 16 * mt + lane / 4) * ROW + 4 * nt + lane % 4;
-            upper[0] = sum[mt][nt][0], upper[PLANE] = sum[mt][nt][1];
-            upper[8 * ROW] = sum[mt][nt][2], upper[8 * ROW + PLANE] = sum[mt][nt][3];
-        }
-    __syncthreads();
-    int cols = inner_cols(to, k.lora.rank) - pass;
-    if (cols > 8 * NT && pass + 8 * NT < k.lora.rank) cols = 8 * NT; /* what is past the last pair is the last pass's */
-    for (int item = (int)threadIdx.x; item < 16 * MT * cols; item += THREADS) {
-        int r = item / cols, j = item % cols;
-        float total = 0.0f;
-        for (int w = 0; w < WARPS && j < 8 * NT; w++) total += sums[(w * 16 * MT + r) * ROW + j / 2 + j % 2 * PLANE];
-        if (first + r < k.rows) put_inner_element(to, first + r, pass + j, k.lora.rank, total);
-    }
-}
-
 /* ---- sums over strips and over groups of rows ---- */
 
 static __global__ void __launch_bounds__(THREADS) gather_kernel(Walk<bf16> k, Inner<bf16> to) {
@@ -605,9 +425,6 @@ static int largest_rank(const LoraParts *lora) {
     return rank;
 }
 
-/* Inner columns that a block works on at once, in eighths: as many as its registers hold. */
-static int tiles_across(int rank) { return rank <= 16 ? 2 : rank <= 32 ? 4 : rank <= 48 ? 6 : 8; }
-
 static bool wants_gradient(const Skinny *s) {
     for (int i = 0; i < LINEAR_PARTS; i++)
         if (tensor_present(s->gradient[i])) return true;
@@ -640,7 +457,7 @@ template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *l
     k.low = (const T *)s->low.data, k.ldlow = s->low.ld;
     k.lora = *lora, k.of_dy = s->of_dy;
     bool few = !gradient && k.rows <= FEW_ROWS;
-    k.strip = tiles_beside(nt, inner, gradient) * TILE_COLS * (few ? 1 : WARPS);
+    k.strip = tiles_beside(nt, inner, gradient) * TILE_COLS * (few ? 1 : (int)WARPS);
     k.width = (rank + 8 * nt - 1) / (8 * nt) * 8 * nt;
     int64_t most = most_groups(strip_count(k), k.rows, blocks_beside(nt));
     k.group_rows = ((k.rows + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
@@ -681,10 +498,6 @@ static bool tiles_fit(const Skinny *s, const LoraParts *lora) {
     return !wants_gradient(s) || ((uintptr_t)s->low.data % 16 == 0 && s->low.ld % 8 == 0);
 }
 
-template <typename T> static Inner<T> inner_of(const Skinny *s) {
-    return Inner<T>{(T *)s->inner.data, (T *)s->tail.data, s->inner.ld, s->tail.ld, (int)s->tail.cols};
-}
-
 static Gradients gradients_of(const Skinny *s) {
     Gradients to;
     for (int i = 0; i < LINEAR_PARTS; i++) to.of[i] = Gradient{(float *)s->gradient[i].data, s->gradient[i].ld};
@@ -701,33 +514,6 @@ template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner,
     if (inner && gradient) return LAUNCH(dev, err, (skinny_kernel<NT, true, true>), grid, THREADS, shared, k);
     if (inner) return LAUNCH(dev, err, (skinny_kernel<NT, true, false>), grid, THREADS, shared, k);
     return LAUNCH(dev, err, (skinny_kernel<NT, false, true>), grid, THREADS, shared, k);
-}
-
-template <int NT>
-static bool rows_of(Device *dev, const Walk<bf16> &k, const PackedA &a, const Inner<bf16> &to, Error *err) {
-    enum { ROWS = 16 * RowTiles<NT>::COUNT };
-    dim3 grid = blocks_for(k.rows, ROWS);
-    grid.y = (unsigned)((k.lora.rank + 8 * NT - 1) / (8 * NT));
-    size_t shared = 2 * RowTiles<NT>::PLANE * sizeof(float);
-    if (k.lora.drops) return LAUNCH(dev, err, (inner_rows_kernel<NT, true>), grid, THREADS, shared, k, a, to);
-    return LAUNCH(dev, err, (inner_rows_kernel<NT, false>), grid, THREADS, shared, k, a, to);
-}
-
-static bool inner_by_rows(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
-    Walk<bf16> k = walk_of<bf16>(s, lora);
-    Inner<bf16> to = inner_of<bf16>(s);
-    PackedA a = {(const bf16 *)scratch, (int)k.cols};
-    if (!pack_a(dev, lora, tensor_of(scratch, DTYPE_BF16, lora->rank, k.cols), err)) return false;
-    switch (tiles_across(lora->rank)) {
-    case 2:
-        return rows_of<2>(dev, k, a, to, err);
-    case 4:
-        return rows_of<4>(dev, k, a, to, err);
-    case 6:
-        return rows_of<6>(dev, k, a, to, err);
-    default:
-        return rows_of<8>(dev, k, a, to, err);
-    }
 }
 
 static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
@@ -773,126 +559,9 @@ template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, con
 
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
     if (!lora->rank || !s->large.rows || !(wants_inner(s) || wants_gradient(s))) return true;
-    if (tiles_fit(s, lora) && by_rows(s) && s->large.rows > FEW_ROWS) return inner_by_rows(dev, s, lora, scratch, err);
+    if (tiles_fit(s, lora) && by_rows(s) && s->large.rows > FEW_ROWS)
+        return inner_by_rows(dev, walk_of<bf16>(s, lora), inner_of<bf16>(s), scratch, err);
     if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
     return s->large.dtype == DTYPE_BF16 ? skinny_plain<bf16>(dev, s, lora, err)
                                         : skinny_plain<float>(dev, s, lora, err);
-}
-
-/* ---- A and sB in the device's dtype ---- */
-
-template <typename T>
-static __global__ void __launch_bounds__(THREADS)
-    pack_kernel(LoraParts lora, bool b, T *to, int64_t ld, int64_t rows, int64_t cols, bool whole) {
-    int64_t vectors = (cols + 7) / 8, item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    int64_t row = item / vectors, first = item % vectors * 8;
-    if (row >= rows) return;
-    const LoraPart &p = lora.part[b ? part_of_output(lora, row) : part_of_inner(lora, (int)row)];
-    float v[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        int64_t c = first + i;
-        if (b)
-            v[i] = c >= p.first && c < p.first + p.rank ? p.scale * p.b[(row - p.output) * p.ldb + c - p.first] : 0.0f;
-        else
-            v[i] = row < lora.rank && c < cols ? p.a[(row - p.first) * p.lda + c] : 0.0f;
-    }
-    put8(to + row * ld + first, v, cols - first < 8 ? (int)(cols - first) : 8, whole);
-}
-
-static bool pack(Device *dev, const LoraParts *lora, bool b, Tensor to, Error *err) {
-    dim3 grid = blocks_for(to.rows * ((to.cols + 7) / 8), THREADS);
-    bool whole = rows_whole(to);
-    if (to.dtype == DTYPE_BF16)
-        return LAUNCH(dev, err, pack_kernel<bf16>, grid, THREADS, 0, *lora, b, (bf16 *)to.data, to.ld, to.rows, to.cols,
-                      whole);
-    return LAUNCH(dev, err, pack_kernel<float>, grid, THREADS, 0, *lora, b, (float *)to.data, to.ld, to.rows, to.cols,
-                  whole);
-}
-
-bool pack_b(Device *dev, const LoraParts *lora, Tensor to, Error *err) { return pack(dev, lora, true, to, err); }
-bool pack_a(Device *dev, const LoraParts *lora, Tensor to, Error *err) { return pack(dev, lora, false, to, err); }
-
-/* ---- the gradient through dropout ---- */
-
-enum { THROUGH_COLS = 256, THROUGH_ROWS = 4, THROUGH_RANKS = 32 };
-
-/* Where column c of A's slice lies: what a lane's two 16-byte reads meet, the others' do not. */
-static __device__ __forceinline__ int slice_at(int c) { return (c & 4 ? THROUGH_COLS / 2 : 0) + c / 8 * 4 + c % 4; }
-
-/* Ranks from .. from + count - 1 of a part's A, columns column .. + 255, in shared memory. */
-static __device__ __forceinline__ void load_slice(const LoraPart &p, float *slice, int from, int count, int64_t column,
-                                                  int64_t cols) {
-    __syncthreads(); /* the last one has been read */
-    int c = (int)threadIdx.x;
-    for (int j = 0; j < count; j++)
-        slice[j * THROUGH_COLS + slice_at(c)] = column + c < cols ? p.a[(from + j) * p.lda + column + c] : 0.0f;
-    __syncthreads();
-}
-
-/* A warp takes four rows by 256 columns, eight a lane. */
-template <typename T>
-static __global__ void __launch_bounds__(THREADS) through_kernel(LoraParts lora, const T *dlow, int64_t ldlow, T *dx,
-                                                                 int64_t ld, int64_t rows, int64_t cols, bool whole) {
-    float *slice = (float *)shared_memory();
-    int lane = (int)threadIdx.x % 32;
-    int64_t first = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * THROUGH_ROWS;
-    int64_t column = (int64_t)blockIdx.y * THROUGH_COLS, mine = column + 8 * lane;
-    float total[THROUGH_ROWS][8] = {};
-    for (int i = 0; i < LINEAR_PARTS; i++) {
-        const LoraPart &p = lora.part[i];
-        float sum[THROUGH_ROWS][8] = {};
-        for (int from = 0; from < p.rank; from += THROUGH_RANKS) {
-            int count = p.rank - from < THROUGH_RANKS ? p.rank - from : THROUGH_RANKS;
-            float low[THROUGH_ROWS];
-            load_slice(p, slice, from, count, column, cols);
-#pragma unroll
-            for (int r = 0; r < THROUGH_ROWS; r++)
-                low[r] = first + r < rows && lane < count ? to_float(dlow[(first + r) * ldlow + p.first + from + lane])
-                                                          : 0.0f;
-            for (int j = 0; j < count; j++) {
-                float a[8];
-                load4(a, slice + j * THROUGH_COLS + 4 * lane);
-                load4(a + 4, slice + j * THROUGH_COLS + THROUGH_COLS / 2 + 4 * lane);
-#pragma unroll
-                for (int r = 0; r < THROUGH_ROWS; r++) {
-                    float v = __shfl_sync(0xffffffffu, low[r], j);
-#pragma unroll
-                    for (int c = 0; c < 8; c++) sum[r][c] += v * a[c];
-                }
-            }
-        }
-        if (!p.rank || mine >= cols) continue;
-#pragma unroll
-        for (int r = 0; r < THROUGH_ROWS; r++) {
-            float factor[8] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
-            if (p.drops && first + r < rows) dropout_factor8(factor, p.mask, random_row(p.mask.key, first + r), mine);
-#pragma unroll
-            for (int c = 0; c < 8; c++) total[r][c] += factor[c] * sum[r][c];
-        }
-    }
-    int count = cols - mine < 8 ? (int)(cols - mine) : 8;
-#pragma unroll
-    for (int r = 0; r < THROUGH_ROWS; r++) {
-        if (first + r >= rows || count <= 0) continue;
-        T *at = dx + (first + r) * ld + mine;
-        Eight<T> held;
-        float v[8];
-        take8(held, at, count, whole);
-        unpack8(v, held);
-#pragma unroll
-        for (int c = 0; c < 8; c++) v[c] += total[r][c];
-        put8(at, v, count, whole);
-    }
-}
-
-template <typename T> static bool through(Device *dev, const LoraParts *lora, Tensor dlow, Tensor dx, Error *err) {
-    dim3 grid = blocks_for(dx.rows, WARPS * THROUGH_ROWS);
-    grid.y = (unsigned)((dx.cols + THROUGH_COLS - 1) / THROUGH_COLS);
-    return LAUNCH(dev, err, through_kernel<T>, grid, THREADS, THROUGH_RANKS * THROUGH_COLS * sizeof(float), *lora,
-                  (const T *)dlow.data, dlow.ld, (T *)dx.data, dx.ld, dx.rows, dx.cols, rows_whole(dx));
-}
-
-bool add_through(Device *dev, const LoraParts *lora, Tensor dlow, Tensor dx, Error *err) {
-    return dx.dtype == DTYPE_BF16 ? through<bf16>(dev, lora, dlow, dx, err) : through<float>(dev, lora, dlow, dx, err);
 }

@@ -1,0 +1,67 @@
+/* What the kernels of LoRA's skinny products share: the walk that is to be made, and where inner rows go. Private to
+ * lora.cu, lora_rows.cu and lora_pack.cu. */
+#ifndef SEMOLLM_KERNELS_CUDA_LORA_WALK_CUH
+#define SEMOLLM_KERNELS_CUDA_LORA_WALK_CUH
+
+#include "kernels/cuda/eight.cuh"
+#include "kernels/cuda/lora.cuh"
+#include "kernels/cuda/rows.cuh"
+
+enum { WARPS = 8, THREADS = 32 * WARPS };
+
+template <typename T> struct Walk {
+    const T *large, *low;
+    int64_t ld, ldlow, rows, cols, group_rows;
+    LoraParts lora;
+    bool of_dy;
+    int strip;       /* columns of one */
+    int width;       /* columns of the partial sums below: Σr or the largest rank, padded */
+    int groups;      /* of rows */
+    float *inner;    /* [strips, rows, width] */
+    float *gradient; /* of x [groups, width, cols]; of dy [groups, cols, width] */
+};
+
+/* Where results go. */
+template <typename T> struct Inner {
+    T *dense, *tail;
+    int64_t ld, ldtail;
+    int tail_cols;
+};
+
+static __device__ __forceinline__ int part_of_inner(const LoraParts &lora, int j) {
+    int i = 0;
+    while (i + 1 < LINEAR_PARTS && j >= lora.part[i].first + lora.part[i].rank) i++;
+    return i;
+}
+
+static __device__ __forceinline__ int part_of_output(const LoraParts &lora, int64_t o) {
+    int i = 0;
+    while (i + 1 < LINEAR_PARTS && o >= lora.part[i].output + lora.part[i].outputs) i++;
+    return i;
+}
+
+/* Inner columns that a block works on at once, in eighths: as many as its registers hold. */
+static inline int tiles_across(int rank) { return rank <= 16 ? 2 : rank <= 32 ? 4 : rank <= 48 ? 6 : 8; }
+
+/* ---- where inner rows go ---- */
+
+template <typename T>
+static __device__ __forceinline__ void put_inner_element(const Inner<T> &to, int64_t row, int j, int rank,
+                                                         float value) {
+    T stored = from_float<T>(value);
+    if (to.dense && j < rank) to.dense[row * to.ld + j] = stored;
+    if (to.tail) to.tail[row * to.ldtail + j] = stored;
+}
+
+template <typename T> static __host__ __device__ inline int inner_cols(const Inner<T> &to, int rank) {
+    return to.tail ? to.tail_cols : rank;
+}
+
+template <typename T> static inline Inner<T> inner_of(const Skinny *s) {
+    return Inner<T>{(T *)s->inner.data, (T *)s->tail.data, s->inner.ld, s->tail.ld, (int)s->tail.cols};
+}
+
+/* Inner rows of x alone, by whole rows (lora_rows.cu). `scratch`: room for A in bf16. */
+bool inner_by_rows(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, void *scratch, Error *err);
+
+#endif
