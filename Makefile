@@ -189,6 +189,7 @@ emu:
 	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/e2e/ranks.sh $(BUILD)-emu/semollm cuda
 	tests/emu/run.sh "warps shuffled:2" $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	tests/emu/run.sh shuffled:3 $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
+	$(if $(NVCC),$(MAKE) -j$(JOBS) CUDA=toolkit emu-resources)
 
 # What kernels move, issue and wait for, counted; fails where an operation got worse than in the committed table.
 emu-count:

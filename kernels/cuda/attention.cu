@@ -113,6 +113,7 @@ static __device__ __forceinline__ void write_out(const AttentionArgs &a, const S
 template <int D, bool BIAS>
 static __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3)
     attention_kernel(AttentionArgs a, int together, bool whole) {
+    if (BIAS) together = 1; /* said here, divisions by it need no registers */
     int s = segment_of_block(a.queries, together, blockIdx.x);
     Segment segment = segment_at(a, s);
     int rows = segment.nq * together, blocks = (rows + ROWS - 1) / ROWS;
@@ -123,13 +124,12 @@ static __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3)
     Rows q = {head_row<bf16>(a.q, segment.first_query, head, a.dim), a.q.ld, together, a.dim, whole};
     Rows k = {head_row<bf16>(a.k, segment.first_key, kv_head, a.dim), a.k.ld, 1, a.dim, whole};
     Rows v = {head_row<bf16>(a.v, segment.first_key, kv_head, a.dim), a.v.ld, 1, a.dim, whole};
-    Rows out = {head_row<bf16>(a.out, segment.first_query, head, a.dim), a.out.ld, together, a.dim, whole};
 
     constexpr int TILE = KEYS * pitch<D>();
     bf16 *tiles = (bf16 *)shared_memory(); /* keys and values, then those of the next tile */
     float *windows = (float *)(shared_memory() + tiles_bytes<D>());
     int end = keys_seen(segment, (min(at + (int)ROWS, rows) - 1) / together);
-    int64_t middle = (a.bias.cols - 1) / 2 - at - (ROWS - 1); /* the column of key 0 and the block's last row */
+    int middle = (int)(a.bias.cols - 1) / 2 - at - (ROWS - 1); /* the column of key 0 and the block's last row */
 
     load_tile<D, ROWS>(tiles + 2 * TILE, q, at, rows);
     copy_async_commit();
@@ -159,7 +159,8 @@ static __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3)
     for (int c = 0; c < D / 8; c++)
         for (int e = 0; e < 4; e++) w.o[c][e] = 0.0f;
 
-    for (int key = 0, stage = 0; key < end; key += KEYS, stage ^= 1) {
+    for (int key = 0; key < end; key += KEYS) {
+        int stage = key / KEYS % 2;
         copy_async_wait<0>();
         __syncthreads();
         bf16 *here = tiles + stage * 2 * TILE, *next = tiles + (stage ^ 1) * 2 * TILE;
@@ -180,6 +181,7 @@ static __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3)
     }
     copy_async_wait<0>();
     __syncthreads();
+    Rows out = {head_row<bf16>(a.out, segment.first_query, head, a.dim), a.out.ld, together, a.dim, whole};
     write_out<D, BIAS>(a, segment, w, out, row, head, tiles + warp_id() * WARP_ROWS * pitch<D>());
 }
 
