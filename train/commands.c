@@ -20,14 +20,15 @@ static bool command_train(int argc, char **argv, Error *err) {
         DEVICE_OPTIONS(options.device),
         {0},
     };
-    const Usage usage = {.command = "train",
-                         .arguments = "CONFIG",
-                         .summary = "Trains what a YAML config says, into its output folder. A run that was stopped or "
-                                    "killed goes on with --resume, bit for bit as if it had not been. Started by mpirun or srun, "
-                                    "all ranks train it together.",
-                         .options = table,
-                         .least = 1,
-                         .most = 1};
+    const Usage usage = {
+        .command = "train",
+        .arguments = "CONFIG",
+        .summary = "Trains what a YAML config says, into its output folder. A run that was stopped or "
+                   "killed goes on with --resume, bit for bit as if it had not been. Started by mpirun or srun, "
+                   "all ranks train it together.",
+        .options = table,
+        .least = 1,
+        .most = 1};
     bool help = false, ok = options_parse(&usage, argc, argv, &arguments, &help, err);
     if (ok && !help && options.dump_steps < 1) ok = fail_usage(err, "train: --dump-steps must be 1 or more");
     if (ok && !help && options.estimate)

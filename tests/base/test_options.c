@@ -72,8 +72,7 @@ static void bad_lines(void **state) {
 static void json_members(void **state) {
     (void)state;
     Error err = {0};
-    static const char TEXT[] =
-        "{\"s\": \"x\", \"n\": 3, \"r\": 0.5, \"b\": true, \"none\": null}";
+    static const char TEXT[] = "{\"s\": \"x\", \"n\": 3, \"r\": 0.5, \"b\": true, \"none\": null}";
     json_t *json = json_read_text(TEXT, sizeof TEXT - 1, "t.json", &err);
     const char *text = NULL;
     int64_t n = 0;
@@ -89,7 +88,8 @@ static void json_members(void **state) {
     assert_false(json_string_or(json, "n", &text, "t", &err));
     assert_non_null(strstr(err.text, "\"n\" must be a string, found an integer"));
     json_decref(json);
-    static const char *const BAD[] = {"", "{", "{\"a\":1,\"a\":2}", "[1,]", "\xff", "{\"a\": 1e999}", "nul", "[1] x", "\"a\\u0000b\""};
+    static const char *const BAD[] = {"",    "{",     "{\"a\":1,\"a\":2}", "[1,]", "\xff", "{\"a\": 1e999}",
+                                      "nul", "[1] x", "\"a\\u0000b\""};
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         err = (Error){0};
         assert_null(json_read_text(BAD[i], strlen(BAD[i]), "bad.json", &err));

@@ -26,8 +26,8 @@ static const Case CASES[] = {
     {5, 0, 9, 0, 1, 0, 1, 0, ACT_NONE, 0, 0},        {130, 260, 140, 0, 1, 1, 1, 0, ACT_GELU, 4, 0},
     {300, 24, 48, 0, 0, 1, 1, 0.25f, ACT_RELU, 0, 2}};
 
-/* bf16 rounds once: 2⁻⁹, and once more where the two sums fall on either side of a tie. GELU, a bias and what is added to
- * act on numbers (here under 16) that were rounded before: where they come after the product's own epilogue, and in
+/* bf16 rounds once: 2⁻⁹, and once more where the two sums fall on either side of a tie. GELU, a bias and what is added
+ * to act on numbers (here under 16) that were rounded before: where they come after the product's own epilogue, and in
  * some of cuBLASLt's algorithms for odd sizes. */
 static void expect_rounded(Twin *t, Pair c, const Case *p) {
     bool after_gelu = p->act == ACT_GELU;

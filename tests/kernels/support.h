@@ -131,7 +131,7 @@ static inline void expect_same(const char *what, Tensor a, Tensor b) {
 /* Runs an op with the scratch it asks for; its failure fails the test. */
 #define RUN(t, name, args)                                                                                             \
     do {                                                                                                               \
-        assert_true(device_reserve_scratch((t)->dev, name##_scratch((t)->dev, args), &(t)->err));                                \
+        assert_true(device_reserve_scratch((t)->dev, name##_scratch((t)->dev, args), &(t)->err));                      \
         if (!op_##name((t)->dev, (args), &(t)->err)) fail_msg("%s", (t)->err.text);                                    \
     } while (0)
 
