@@ -285,6 +285,6 @@ install: all
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/machines configs/machines/*.yaml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/semollm/prompts configs/prompts/*.yaml
 
-.PHONY: always gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
+.PHONY: always emu emu-count emu-resources emu-mutants mutants-here gpu-check carry all test unit e2e demo test-programs deps asan bench format lint clean install
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

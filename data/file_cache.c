@@ -149,7 +149,7 @@ static int by_use(const void *a, const void *b) {
     return strcmp(x->path, y->path);
 }
 
-/* Removes the least recently used until `bytes` more fit. *made is false where others are fetching too much for now. */
+/* Removes the least recently used until `bytes` more fit. *made is false while others are fetching too much. */
 static bool make_room(const FileCache *cache, int64_t bytes, bool *made, Error *err) {
     Entries entries;
     bool ok = list_cache(cache, &entries, err);

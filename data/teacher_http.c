@@ -110,7 +110,7 @@ static char *server_words(const HttpTeacher *http, const HttpReply *reply, Error
 
 typedef enum TryEnd { TRY_ANSWERED, TRY_AGAIN, TRY_NO_ANSWER, TRY_STOPPED, TRY_FATAL } TryEnd;
 
-/* Statuses that say no request can succeed for now, whatever is asked; 429 with a pause that no run waits for. */
+/* Statuses that say no request would succeed, whatever is asked; 429 with a pause that no run waits for. */
 static bool hopeless(int status) {
     return status == 429 || (status >= 300 && status < 400) || (status >= 401 && status <= 405) || status == 407 ||
            status == 501;

@@ -33,11 +33,12 @@ static bool names_file(const char *name) {
 /* One that was measured here before one that comes with the program. */
 static char *find(const char *name, Error *err) {
     if (names_file(name)) return text_copy(name, err);
-    char *home = getenv("HOME"),
-         *own = home ? text_format(err, "%s/.cache/semollm/machines/%s.yaml", home, name) : NULL;
-    if (own && file_exists(own)) return own;
-    free(own);
-    char *file = text_format(err, "machines/%s.yaml", name), *found = file ? shipped_file(file, err) : NULL;
+    Error homeless = {0};
+    char *file = text_format(err, "machines/%s.yaml", name), *cache = cache_folder(NULL, "--estimate", &homeless);
+    char *found = file && cache ? path_join(cache, file, err) : NULL;
+    free(cache);
+    if (found && !file_exists(found)) free(found), found = NULL;
+    if (file && !found) found = shipped_file(file, err);
     free(file);
     if (!found)
         fail_usage(err,

@@ -189,7 +189,8 @@ def machine_file(found, folder):
     rows += [f"kernel_us: {known.get('kernel_us', '2.5')}", f"bus_gb_s: {known.get('bus_gb_s', '20')}"]
     content = "# Written by make gpu-check.\n" + "\n".join(rows) + "\n"
     (folder / "machine.yaml").write_text(content)
-    cache = pathlib.Path(os.environ.get("HOME", "/")) / ".cache/semollm/machines"
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path(os.environ.get("HOME", "/")) / ".cache"
+    cache = pathlib.Path(caches) / "semollm/machines"
     if name:
         cache.mkdir(parents=True, exist_ok=True)
         (cache / f"{name}.yaml").write_text(content)

@@ -54,6 +54,7 @@ static void test_measured(void **state) {
     char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL, *folder = test_path(".cache/semollm/machines");
     char *file = path_join(folder, "h100.yaml", &err), *root = test_folder(), *path;
     assert_ok(folder_make(folder, &err) && file_write(file, TEXT, strlen(TEXT), &err), &err);
+    unsetenv("XDG_CACHE_HOME"); /* the home folder's is meant */
     setenv("HOME", root, 1);
     Machine *machine = machine_read("h100", &path, &err);
     if (home)
