@@ -31,13 +31,20 @@ static bool ends(const char *name, const char *ending) {
     return all >= end && !strcmp(name + all - end, ending);
 }
 
-static bool add_encoder(XXH64_state_t *state, const char *folder, Error *err) {
+/* Of all that the encoder is read from; gigabytes, so once a run. */
+static bool hash_encoder(Run *run, Error *err) {
+    const char *folder = run->config->model.encoder;
     Names names = {0};
-    bool ok = folder_list(folder, &names, err);
+    if (run->encoder_hash) return true;
+    XXH64_state_t *state = XXH64_createState();
+    bool ok = (state || fail(err, "out of memory")) && folder_list(folder, &names, err);
+    if (state) XXH64_reset(state, 0);
     for (size_t i = 0; ok && i < names.count; i++)
         if (ends(names.items[i], ".json") || ends(names.items[i], ".safetensors"))
             ok = add_file(state, folder, names.items[i], err);
+    if (ok) run->encoder_hash = XXH64_digest(state);
     names_free(&names);
+    XXH64_freeState(state);
     return ok;
 }
 
@@ -50,6 +57,7 @@ static void add_settings(XXH64_state_t *state, const Run *run) {
     add_number(state, device_kind(run->dev)); /* devices round apart */
     add_number(state, device_dtype(run->dev));
     add_number(state, config_prosody_channels(config));
+    add_number(state, (int64_t)run->encoder_hash);
     add_number(state, (int64_t)shards_hash(run->shards));
 }
 
@@ -62,28 +70,18 @@ static void add_examples(XXH64_state_t *state, const Examples *examples) {
     }
 }
 
-static char *name_of(const Run *run, const Examples *examples, Error *err) {
+char *cache_file_path(Run *run, const Examples *examples, Error *err) {
+    char *folder = cache_folder(run->config->data.cache, "data.cache", err), *path = NULL;
     XXH64_state_t *state = XXH64_createState();
-    char *name = NULL;
-    if (!state) {
-        fail(err, "out of memory");
-        return NULL;
+    if (!state) fail(err, "out of memory");
+    if (folder && state && hash_encoder(run, err)) {
+        XXH64_reset(state, 0);
+        add_settings(state, run);
+        add_examples(state, examples);
+        path = text_format(err, "%s/features/%016" PRIx64 ".safetensors", folder, (uint64_t)XXH64_digest(state));
     }
-    XXH64_reset(state, 0);
-    add_settings(state, run);
-    add_examples(state, examples);
-    if (add_encoder(state, run->config->model.encoder, err))
-        name = text_format(err, "features/%016" PRIx64 ".safetensors", (uint64_t)XXH64_digest(state));
     XXH64_freeState(state);
-    return name;
-}
-
-char *cache_file_path(const Run *run, const Examples *examples, Error *err) {
-    char *folder = cache_folder(run->config->data.cache, "data.cache", err),
-         *name = folder ? name_of(run, examples, err) : NULL;
-    char *path = name ? path_join(folder, name, err) : NULL;
     free(folder);
-    free(name);
     return path;
 }
 

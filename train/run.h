@@ -37,7 +37,8 @@ typedef struct Run {
     Split train, validation, test;
     CutPoints *cuts; /* fitted on the training split, or as the run folder remembers them */
     ResponseFormat response;
-    ChatPrompt prompt; /* of every sample where input is speech */
+    ChatPrompt prompt;     /* of every sample where input is speech */
+    uint64_t encoder_hash; /* of the encoder's files, for its output kept on disk; 0: not asked for yet */
 } Run;
 
 /* `path`: a run's folder, or a config file. A run folder's classes and cut points are those it was trained
