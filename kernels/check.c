@@ -123,17 +123,22 @@ bool check_matmul(const Device *dev, const MatmulArgs *a, Error *err) {
     END;
 }
 
+/* A pair of a layer from `in` columns to `out`, or none; its rank. */
+static int64_t need_pair(Check *c, const Lora *lora, int64_t n, int64_t out, int64_t in) {
+    if (c->failed || !tensor_present(lora->a)) return 0;
+    need32(c, "lora.a", lora->a, ANY, in);
+    need32(c, "lora.b", lora->b, out, lora->a.rows);
+    need_dropout(c, &lora->dropout, n);
+    return lora->a.rows;
+}
+
 /* All pairs of a layer of `out` outputs; *rank becomes Σr. */
 static void need_loras(Check *c, const Lora *lora, int64_t n, int64_t in, int64_t out, int64_t *rank) {
     int64_t outputs = 0;
     *rank = 0;
     for (int i = 0; i < LINEAR_PARTS && !c->failed; i++) {
         outputs += lora[i].b.rows;
-        if (!tensor_present(lora[i].a)) continue;
-        need32(c, "lora.a", lora[i].a, ANY, in);
-        need32(c, "lora.b", lora[i].b, ANY, lora[i].a.rows);
-        need_dropout(c, &lora[i].dropout, n);
-        *rank += lora[i].a.rows;
+        *rank += need_pair(c, &lora[i], n, ANY, in);
     }
     if (*rank && outputs != out)
         refuse(c, "LoRA's parts have %" PRId64 " outputs, the layer has %" PRId64, outputs, out);
@@ -158,6 +163,7 @@ bool check_linear(const Device *dev, const LinearArgs *a, Error *err) {
     need(c, "y", a->y, n, out);
     need_loras(c, a->lora, n, in, out, &rank);
     if (rank) need(c, "low", a->low, n, rank);
+    require(c, rank || !a->low_known, "low is said to be known, but there is no LoRA pair");
     need_room(c, a->tail, rank);
     need_tail(c, "x", a->x, a->tail);
     need_tail(c, "weight", a->weight, a->tail);
@@ -188,6 +194,8 @@ bool check_linear_backward(const Device *dev, const LinearBackwardArgs *a, Error
     maybe32(c, "dbias", a->dbias, 1, out);
     need_loras(c, a->lora, n, in, out, &rank);
     need_lora_gradients(c, a, rank);
+    maybe(c, "dlow", a->dlow, n, rank);
+    require(c, tensor_present(a->dlow) || !a->dlow_known || !n, "dlow is said to be known, but it is absent");
     need_room(c, a->tail, rank);
     need_tail(c, "dy", a->dy, a->tail);
     END;
@@ -417,6 +425,8 @@ bool check_swiglu(const Device *dev, const SwigluArgs *a, Error *err) {
     need(c, "gate", a->gate, ANY, ANY);
     need(c, "up", a->up, a->gate.rows, a->gate.cols);
     need(c, "y", a->y, a->gate.rows, a->gate.cols);
+    int64_t rank = need_pair(c, &a->down, a->gate.rows, ANY, a->gate.cols);
+    if (rank) need(c, "low", a->low, a->gate.rows, rank);
     END;
 }
 
@@ -428,7 +438,19 @@ bool check_swiglu_backward(const Device *dev, const SwigluBackwardArgs *a, Error
     need(c, "dy", a->dy, n, f);
     need(c, "dgate", a->dgate, n, f);
     need(c, "dup", a->dup, n, f);
-    maybe(c, "y", a->y, n, f);
+    int64_t down = need_pair(c, &a->down.lora, n, ANY, f), rank = 0;
+    require(c, down || !tensor_present(a->down.da), "down.da is wanted of a layer without a pair");
+    if (tensor_present(a->down.da)) need(c, "down.dlow", a->down.dlow, n, down);
+    maybe32(c, "down.da", a->down.da, down, f);
+    for (int i = 0; i < 2; i++) {
+        int64_t r = need_pair(c, &a->gate_up.lora[i], 0, f, ANY);
+        require(c, r || !tensor_present(a->gate_up.db[i]), "gate_up.db is wanted of outputs without a pair");
+        maybe32(c, "gate_up.db", a->gate_up.db[i], f, r);
+        rank += r;
+    }
+    if (tensor_present(a->gate_up.db[0]) || tensor_present(a->gate_up.db[1]))
+        need(c, "gate_up.low", a->gate_up.low, n, rank);
+    maybe(c, "gate_up.dlow", a->gate_up.dlow, n, rank);
     END;
 }
 

@@ -36,6 +36,11 @@ COST(Linear, linear) {
     int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows;
     OpCost lora = lora_cost(a->lora, n);
     double y = bytes_of(a->y) * (a->accumulate ? 2.0 : 1.0);
+    for (int i = 0; i < LINEAR_PARTS && a->low_known; i++) {
+        if (!tensor_present(a->lora[i].a)) continue;
+        lora.bytes -= bytes_of(a->lora[i].a);
+        lora.flops -= product(n, a->lora[i].a.rows, in);
+    }
     return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + y + lora.bytes +
                         (lora.bytes > 0.0 ? bytes_of(a->low) : 0.0),
                     product(n, out, in) + lora.flops + function_flops(a->act) * elements(a->y)};
@@ -49,7 +54,7 @@ static OpCost lora_backward_cost(const LinearBackwardArgs *a, int i) {
     if (!tensor_present(lora->a)) return (OpCost){0.0, 0.0};
     double bytes = 2.0 * (bytes_of(a->da[i]) + bytes_of(a->db[i])) + bytes_of(lora->a) + bytes_of(lora->b);
     bytes += db ? (double)n * (double)r * (double)dtype_size(a->low.dtype) : 0.0;
-    double flops = dx || da ? product(n, r, out) : 0.0;
+    double flops = (dx || da || tensor_present(a->dlow)) && !a->dlow_known ? product(n, r, out) : 0.0;
     flops += dx ? product(n, in, r) : 0.0;
     flops += da ? product(r, in, n) : 0.0;
     flops += db ? product(out, r, n) : 0.0;
@@ -66,7 +71,7 @@ COST(LinearBackward, linear_backward) {
         cost.flops += lora.flops;
         x = x || tensor_present(a->da[i]);
     }
-    cost.bytes += bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
+    cost.bytes += bytes_of(a->dlow) + bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
     cost.bytes += (dx ? bytes_of(a->weight) : 0.0) + (x ? bytes_of(a->x) : 0.0);
     cost.bytes += 2.0 * (bytes_of(a->dweight) + bytes_of(a->dbias));
     cost.flops += dx ? product(n, in, out) : 0.0;
@@ -171,13 +176,32 @@ COST(Rope, rope) {
 }
 
 COST(Swiglu, swiglu) {
-    return (OpCost){bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->y), (FUNCTION + 3.0) * elements(a->y)};
+    int64_t rank = tensor_present(a->down.a) ? a->down.a.rows : 0;
+    double lora = rank ? bytes_of(a->down.a) + bytes_of(a->low) : 0.0;
+    return (OpCost){bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->y) + lora,
+                    (FUNCTION + 3.0) * elements(a->y) + product(a->y.rows, rank, a->y.cols)};
+}
+
+/* What a pair on gate or up adds: its B, db and its share of low. */
+static OpCost gate_up_cost(const SwigluBackwardArgs *a, int i) {
+    const Lora *lora = &a->gate_up.lora[i];
+    Tensor db = a->gate_up.db[i];
+    if (!tensor_present(lora->a)) return (OpCost){0.0, 0.0};
+    double each = product(a->dy.rows, lora->a.rows, a->dy.cols);
+    double low = tensor_present(db) ? (double)a->dy.rows * (double)lora->a.rows * (double)dtype_size(a->dy.dtype) : 0.0;
+    bool dlow = tensor_present(a->gate_up.dlow);
+    return (OpCost){(dlow ? bytes_of(lora->b) : 0.0) + low + 2.0 * bytes_of(db),
+                    (dlow ? each : 0.0) + (tensor_present(db) ? each : 0.0)};
 }
 
 COST(SwigluBackward, swiglu_backward) {
-    double bytes =
-        bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->dy) + bytes_of(a->dgate) + bytes_of(a->dup) + bytes_of(a->y);
-    return (OpCost){bytes, (FUNCTION + 10.0) * elements(a->dy)};
+    OpCost gate = gate_up_cost(a, 0), up = gate_up_cost(a, 1);
+    bool da = tensor_present(a->down.da);
+    double bytes = bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->dy) + bytes_of(a->dgate) + bytes_of(a->dup);
+    bytes += bytes_of(a->gate_up.dlow) + gate.bytes + up.bytes;
+    bytes += da ? bytes_of(a->down.dlow) + 2.0 * bytes_of(a->down.da) : 0.0;
+    double flops = da ? product(a->dy.rows, a->down.da.rows, a->dy.cols) : 0.0;
+    return (OpCost){bytes, (FUNCTION + 10.0) * elements(a->dy) + gate.flops + up.flops + flops};
 }
 
 COST(Activation, activation) {

@@ -82,6 +82,7 @@ typedef struct LinearArgs {
     bool accumulate;
     Tensor y;   /* [n, out] */
     Tensor low; /* [n, Σr]: dropout(x)·Aᵀ of each pair, kept for backward; absent without LoRA */
+    bool low_known; /* low holds them already: what made x computed them (op_swiglu) */
 } LinearArgs;
 OP(Linear, linear);
 
@@ -92,6 +93,8 @@ typedef struct LinearBackwardArgs {
     Lora lora[LINEAR_PARTS];
     int64_t tail; /* 0, or at least linear_tail's columns past dy and rows past weight */
     Tensor low;   /* [n, Σr] from forward; needed for db */
+    Tensor dlow;  /* [n, Σr]: scale · dy·B of each pair, written, or absent */
+    bool dlow_known; /* dlow is read instead: what made dy computed it (op_swiglu_backward) */
     Tensor dy;    /* [n, out] */
     Tensor dx;    /* [n, in] or absent; written, or added to where accumulate_dx */
     bool accumulate_dx;
@@ -276,15 +279,31 @@ OP(Rope, rope);
 
 /* ---- elementwise -------------------------------------------------------------------------- */
 
-typedef struct SwigluArgs { /* y = silu(gate) ⊙ up; y may alias either */
-    Tensor gate, up, y;     /* [n, f] */
+
+/* The gated unit of an MLP (Shazeer 2020), y = silu(gate) ⊙ up; y may alias either. It and its gradients are the widest
+ * tensors of a layer: what LoRA wants of them is computed while they pass, so that the linear layers beside need not
+ * read them again. */
+typedef struct SwigluArgs {
+    Tensor gate, up, y; /* [n, f] */
+    Lora down;          /* the pair of the layer that takes y, or absent */
+    Tensor low;         /* [n, r] with it: dropout(y)·Aᵀ, as that layer's op_linear would (LinearArgs.low_known) */
 } SwigluArgs;
 OP(Swiglu, swiglu);
 
 typedef struct SwigluBackwardArgs {
     Tensor gate, up, dy; /* [n, f] */
     Tensor dgate, dup;   /* may alias gate and up */
-    Tensor y;            /* or absent: the forward's product, recomputed for da of the down projection */
+    struct {             /* the layer that takes y */
+        Lora lora;       /* or absent */
+        Tensor dlow;     /* [n, r]: as its op_linear_backward left it */
+        Tensor da;       /* [r, f] F32 or absent; accumulated: dlowᵀ·dropout(y), y being computed again */
+    } down;
+    struct {          /* the layer whose outputs are gate, then up */
+        Lora lora[2]; /* or absent */
+        Tensor low;   /* [n, Σr] from its forward; needed for db */
+        Tensor dlow;  /* [n, Σr] or absent: scale · dgate·B, scale · dup·B (LinearBackwardArgs.dlow_known) */
+        Tensor db[2]; /* [f, r] F32 or absent; accumulated: scale · dgateᵀ·low, scale · dupᵀ·low */
+    } gate_up;
 } SwigluBackwardArgs;
 OP(SwigluBackward, swiglu_backward);
 

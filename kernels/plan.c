@@ -183,8 +183,8 @@ bool plan_linear(Device *dev, const LinearArgs *a, Error *err) {
     double y = (double)n * (double)a->y.cols * (double)dtype_size(a->y.dtype);
     if (a->act == ACT_GELU && !note(dev, "linear's GELU", WORK_OTHER, (OpCost){.bytes = 2 * y}, err)) return false;
     Tensor down = tensor_of(a->weight.data, a->x.dtype, rank, a->x.cols);
-    return rank == 0 || (note(dev, op, WORK_LORA, product_cost(a->x, false, down, true, a->low, 0), err) &&
-                         note_wider(dev, op, n, a->y.cols, rank, err));
+    OpCost low = a->low_known ? (OpCost){0} : product_cost(a->x, false, down, true, a->low, 0);
+    return rank == 0 || (note(dev, op, WORK_LORA, low, err) && note_wider(dev, op, n, a->y.cols, rank, err));
 }
 
 static OpCost both(OpCost a, OpCost b) { return (OpCost){a.bytes + b.bytes, a.flops + b.flops}; }
@@ -201,9 +201,10 @@ static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, int64_t
     Tensor inner = tensor_of(a->dy.data, a->dy.dtype, n, rank), up = tensor_of(a->dy.data, a->dy.dtype, out, rank);
     Tensor dup = tensor_of(a->dy.data, DTYPE_F32, out, rank), ddown = tensor_of(a->dy.data, DTYPE_F32, rank, in);
     OpCost of_dy = {0}, again = {.bytes = (double)n * (double)out * (double)dtype_size(a->dy.dtype)};
-    if (da || dx) of_dy = product_cost(a->dy, false, up, false, inner, 0);
+    const bool dlow = (da || dx || tensor_present(a->dlow)) && !a->dlow_known;
+    if (dlow) of_dy = product_cost(a->dy, false, up, false, inner, 0);
     if (db) of_dy = both(of_dy, product_cost(a->dy, true, a->low, false, dup, 1));
-    if (db && (da || dx)) of_dy.bytes -= again.bytes;
+    if (db && dlow) of_dy.bytes -= again.bytes;
     return note(dev, op, WORK_LORA, of_dy, err) &&
            (!da || note(dev, op, WORK_LORA, product_cost(inner, true, a->x, false, ddown, 1), err)) &&
            (!dx || note_wider(dev, op, n, in, rank, err));

@@ -77,6 +77,16 @@ static void take_low(const Layout *to, LayerActs *acts, int l, const DecoderLimi
     }
 }
 
+/* Inner rows of the gradient of a group's outputs, for the layer with the most of them. */
+static Tensor take_dlow(const Layout *to, const char *name, int first, int64_t n) {
+    int rank = 0;
+    for (int l = 0; l < to->decoder->config.layers; l++) {
+        int r = group_rank(to->decoder, l, first);
+        if (r > rank) rank = r;
+    }
+    return rank ? take(to, name, -1, device_dtype(to->decoder->dev), n, rank) : (Tensor){0};
+}
+
 static void take_layers(const Layout *to, Acts *acts, const DecoderLimits *limits) {
     for (int l = 0; l < to->decoder->config.layers; l++) {
         acts->layers[l] = (LayerActs){0};
@@ -114,6 +124,8 @@ static void take_shared(const Layout *to, Acts *acts, const DecoderLimits *limit
     acts->datt = take(to, "d_attention", -1, dtype, n, q);
     acts->dnormed = take(to, "d_normed", -1, dtype, n, d);
     acts->dprod = take(to, "d_product", -1, dtype, n, c->ffn);
+    acts->down_dlow = take_dlow(to, "d_down_low", PROJ_DOWN, n);
+    acts->gate_dlow = take_dlow(to, "d_gate_low", PROJ_GATE, n);
     acts->dqkv = take_tailed(to, "d_qkv", -1, n, to->decoder->qkv_width, PROJ_Q, PROJ_Q);
 }
 

@@ -1,23 +1,35 @@
 /* Backward through the layers: LoRA gradients, and the gradient of the residual stream in acts->dx.
- * What is cheap is computed again: norm outputs, the MLP's product, Qwen3's rotated queries. */
+ * What is cheap is computed again: norm outputs, the MLP's product, Qwen3's rotated queries. What LoRA wants of the
+ * MLP's product and its gradients comes of the one op that makes them. */
 #include "model/decoder_internal.h"
 
-/* Gradients of projections of one input x, whose outputs' gradients are columns of dy: dx, and LoRA's where x
- * is given. Either may be left out. */
-static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x,
-                         Tensor dy, Tensor dx, Error *err) {
-    LinearBackwardArgs args = {.x = x,
-                               .weight = group_weight(&decoder->layers[layer], first),
+/* A projection's pair's gradients; absent where it has none. */
+static Tensor gradient_of(const Decoder *decoder, int layer, int projection, bool of_b) {
+    if (!decoder->params || !decoder->lora.modules[layer][projection].rank) return (Tensor){0};
+    const LoraModule *module = &decoder->lora.modules[layer][projection];
+    return decoder->params->items[of_b ? module->b : module->a].grad;
+}
+
+/* How projections of one input x, whose outputs' gradients are columns of dy, go back to dx. */
+static LinearBackwardArgs group_back(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first,
+                                     Tensor dy, Tensor dx) {
+    LinearBackwardArgs args = {.weight = group_weight(&decoder->layers[layer], first),
                                .tail = group_tail(decoder, layer, first),
                                .low = group_low(decoder, acts, layer, first, dy.rows),
                                .dy = dy,
                                .dx = dx};
     group_loras(decoder, acts, pass, layer, first, args.lora);
-    for (int i = 0; i < LINEAR_PARTS && tensor_present(x); i++) {
-        if (!tensor_present(args.lora[i].a)) continue;
-        const LoraModule *module = &decoder->lora.modules[layer][first + i];
-        args.da[i] = decoder->params->items[module->a].grad;
-        args.db[i] = decoder->params->items[module->b].grad;
+    return args;
+}
+
+/* The same, and LoRA's gradients. */
+static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x,
+                         Tensor dy, Tensor dx, Error *err) {
+    LinearBackwardArgs args = group_back(decoder, acts, pass, layer, first, dy, dx);
+    args.x = x;
+    for (int i = 0; i < group_size(first); i++) {
+        args.da[i] = gradient_of(decoder, layer, first + i, false);
+        args.db[i] = gradient_of(decoder, layer, first + i, true);
     }
     return RUN(decoder, linear_backward, &args, err);
 }
@@ -40,18 +52,50 @@ static bool norm_back(Decoder *decoder, Tensor sum, Tensor gamma, Tensor rstd, T
     return RUN(decoder, rms_norm_backward, &args, err);
 }
 
-/* The down projection: gate_up becomes its own gradient. */
-static bool down_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Error *err) {
-    int64_t n = dx.rows;
-    Tensor gate_up = tensor_rows(acts->layers[layer].gate_up, 0, n);
+/* Room for the inner rows of the gradient of a group's outputs. */
+static Tensor group_dlow(const Decoder *decoder, Tensor room, int layer, int first, int64_t n) {
+    int rank = group_rank(decoder, layer, first);
+    return rank ? tensor_of(room.data, room.dtype, n, rank) : (Tensor){0};
+}
+
+/* The down projection, whose pair's A is left to gated_unit_back. */
+static bool down_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Tensor dprod,
+                      Error *err) {
+    LinearBackwardArgs args = group_back(decoder, acts, pass, layer, PROJ_DOWN, dx, dprod);
+    args.dlow = group_dlow(decoder, acts->down_dlow, layer, PROJ_DOWN, dx.rows);
+    args.db[0] = gradient_of(decoder, layer, PROJ_DOWN, true);
+    return RUN(decoder, linear_backward, &args, err);
+}
+
+/* gate_up becomes its own gradient; all of LoRA that meets it or the product, but for gate's and up's A. */
+static bool gated_unit_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dprod,
+                            Tensor gate_up, Error *err) {
+    int64_t n = dprod.rows;
     Tensor gate = projection_part(decoder, gate_up, PROJ_GATE), up = projection_part(decoder, gate_up, PROJ_UP);
-    Tensor dprod = tensor_rows(acts->dprod, 0, n), prod = {0}, none = {0};
-    bool lora = group_rank(decoder, layer, PROJ_DOWN) > 0;
-    if (lora) prod = tensor_rows(acts->prod, 0, n);
-    SwigluBackwardArgs args = {.gate = gate, .up = up, .dy = dprod, .dgate = gate, .dup = up, .y = prod};
-    return project_back(decoder, acts, pass, layer, PROJ_DOWN, none, dx, dprod, err) &&
-           RUN(decoder, swiglu_backward, &args, err) &&
-           (!lora || project_back(decoder, acts, pass, layer, PROJ_DOWN, prod, dx, none, err));
+    Lora down[LINEAR_PARTS], outputs[LINEAR_PARTS];
+    group_loras(decoder, acts, pass, layer, PROJ_DOWN, down);
+    group_loras(decoder, acts, pass, layer, PROJ_GATE, outputs);
+    SwigluBackwardArgs args = {.gate = gate, .up = up, .dy = dprod, .dgate = gate, .dup = up};
+    args.down.lora = down[0];
+    args.down.dlow = group_dlow(decoder, acts->down_dlow, layer, PROJ_DOWN, n);
+    args.down.da = gradient_of(decoder, layer, PROJ_DOWN, false);
+    args.gate_up.low = group_low(decoder, acts, layer, PROJ_GATE, n);
+    args.gate_up.dlow = group_dlow(decoder, acts->gate_dlow, layer, PROJ_GATE, n);
+    for (int i = 0; i < 2; i++) {
+        args.gate_up.lora[i] = outputs[i];
+        args.gate_up.db[i] = gradient_of(decoder, layer, PROJ_GATE + i, true);
+    }
+    return RUN(decoder, swiglu_backward, &args, err);
+}
+
+static bool gate_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor normed, Tensor gate_up,
+                      Tensor dnormed, Error *err) {
+    LinearBackwardArgs args = group_back(decoder, acts, pass, layer, PROJ_GATE, gate_up, dnormed);
+    args.x = normed;
+    args.dlow = group_dlow(decoder, acts->gate_dlow, layer, PROJ_GATE, gate_up.rows);
+    args.dlow_known = tensor_present(args.dlow);
+    for (int i = 0; i < 2; i++) args.da[i] = gradient_of(decoder, layer, PROJ_GATE + i, false);
+    return RUN(decoder, linear_backward, &args, err);
 }
 
 /* From the layer's output back to attention's: dx is the stream's gradient on both ends. */
@@ -61,10 +105,11 @@ static bool mlp_back(Decoder *decoder, const Acts *acts, const Pass *pass, int l
     Tensor mid = tensor_rows(la->mid, 0, dx.rows), normed = tensor_rows(acts->normed, 0, dx.rows);
     Tensor dnormed = tensor_rows(acts->dnormed, 0, dx.rows), gate_up = tensor_rows(la->gate_up, 0, dx.rows);
     Tensor att = tensor_rows(layer_last(decoder, layer) ? acts->last_att : la->att, 0, dx.rows);
-    Tensor gamma = decoder->layers[layer].post_norm;
-    return down_back(decoder, acts, pass, layer, dx, err) &&
+    Tensor gamma = decoder->layers[layer].post_norm, dprod = tensor_rows(acts->dprod, 0, dx.rows);
+    return down_back(decoder, acts, pass, layer, dx, dprod, err) &&
+           gated_unit_back(decoder, acts, pass, layer, dprod, gate_up, err) &&
            (!group_rank(decoder, layer, PROJ_GATE) || norm_again(decoder, mid, gamma, normed, err)) &&
-           project_back(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, dnormed, err) &&
+           gate_back(decoder, acts, pass, layer, normed, gate_up, dnormed, err) &&
            norm_back(decoder, mid, gamma, la->mid_rstd, dnormed, dx, true, err) &&
            project_back(decoder, acts, pass, layer, PROJ_O, att, dx, datt, err);
 }

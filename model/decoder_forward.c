@@ -88,6 +88,7 @@ static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int la
                        .y = y,
                        .low = group_low(decoder, acts, layer, first, x.rows)};
     group_loras(decoder, acts, pass, layer, first, args.lora);
+    args.low_known = first == PROJ_DOWN && tensor_present(args.low); /* of gated_unit */
     return RUN(decoder, linear, &args, err);
 }
 
@@ -213,6 +214,19 @@ static bool gather(Decoder *decoder, Tensor x, const int32_t *index, Tensor y, E
     return RUN(decoder, gather_rows, (&(GatherRowsArgs){.x = x, .index = index, .y = y}), err);
 }
 
+/* The MLP's product, and with it the down projection's inner rows. */
+static bool gated_unit(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor gate_up, Tensor y,
+                       Error *err) {
+    Lora lora[LINEAR_PARTS];
+    group_loras(decoder, acts, pass, layer, PROJ_DOWN, lora);
+    SwigluArgs args = {.gate = projection_part(decoder, gate_up, PROJ_GATE),
+                       .up = projection_part(decoder, gate_up, PROJ_UP),
+                       .y = y,
+                       .down = lora[0],
+                       .low = group_low(decoder, acts, layer, PROJ_DOWN, y.rows)};
+    return RUN(decoder, swiglu, &args, err);
+}
+
 /* From attention's output to the layer's, which acts->out gets without the residual stream: that is in
  * `mid`. Row by row, so the last layer does it for response rows alone. */
 static bool mlp_block(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
@@ -227,12 +241,10 @@ static bool mlp_block(Decoder *decoder, const Acts *acts, const Pass *pass, int 
     if (last && (!gather(decoder, tensor_rows(la->att, 0, pass->n), acts->rows, att, err) ||
                  !gather(decoder, tensor_rows(la->x, 0, pass->n), acts->rows, x, err)))
         return false;
-    SwigluArgs swiglu = {.gate = projection_part(decoder, gate_up, PROJ_GATE),
-                         .up = projection_part(decoder, gate_up, PROJ_UP),
-                         .y = prod};
     return project(decoder, acts, pass, layer, PROJ_O, att, out, err) &&
            norm(decoder, out, x, mid, decoder->layers[layer].post_norm, la->mid_rstd, normed, err) &&
-           project(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, err) && RUN(decoder, swiglu, &swiglu, err) &&
+           project(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, err) &&
+           gated_unit(decoder, acts, pass, layer, gate_up, prod, err) &&
            project(decoder, acts, pass, layer, PROJ_DOWN, prod, out, err);
 }
 

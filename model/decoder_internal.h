@@ -40,6 +40,7 @@ typedef struct Acts {
     int64_t chunk; /* rows of logits at a time */
     Tensor logits, row_loss;
     Tensor dfinal, dlast, dlast_att, dx, datt, dnormed, dprod, dqkv; /* training */
+    Tensor down_dlow, gate_dlow;                                     /* [n, Σr]: inner rows of gradients */
     int32_t *tables;                                                 /* device: one block, uploaded at once */
     int32_t *cu, *position, *sample, *rows, *row_position, *row_sample, *targets;
     int32_t *staging; /* host image of `tables` */

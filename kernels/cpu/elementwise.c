@@ -2,39 +2,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
-bool cpu_swiglu(Device *dev, const SwigluArgs *a, Error *err) {
-    (void)dev, (void)err;
-#pragma omp parallel for schedule(static) if (a->y.rows * a->y.cols > PARALLEL_FROM)
-    for (int64_t r = 0; r < a->y.rows; r++) {
-        const float *gate = row_of(a->gate, r), *up = row_of(a->up, r);
-        float *y = row_of(a->y, r);
-#pragma omp simd
-        for (int64_t c = 0; c < a->y.cols; c++) y[c] = gate[c] * vec_sigmoid(gate[c]) * up[c];
-    }
-    return true;
-}
-
-bool cpu_swiglu_backward(Device *dev, const SwigluBackwardArgs *a, Error *err) {
-    (void)dev, (void)err;
-#pragma omp parallel for schedule(static) if (a->dy.rows * a->dy.cols > PARALLEL_FROM)
-    for (int64_t r = 0; r < a->dy.rows; r++) {
-        const float *gate = row_of(a->gate, r), *up = row_of(a->up, r), *dy = row_of(a->dy, r);
-        float *dgate = row_of(a->dgate, r), *dup = row_of(a->dup, r);
-        if (tensor_present(a->y)) { /* first: dgate and dup may overwrite gate and up */
-            float *y = row_of(a->y, r);
-#pragma omp simd
-            for (int64_t c = 0; c < a->dy.cols; c++) y[c] = gate[c] * vec_sigmoid(gate[c]) * up[c];
-        }
-#pragma omp simd
-        for (int64_t c = 0; c < a->dy.cols; c++) {
-            float g = gate[c], u = up[c], d = dy[c], sigma = vec_sigmoid(g);
-            dgate[c] = d * u * sigma * (1.0f + g * (1.0f - sigma));
-            dup[c] = d * g * sigma;
-        }
-    }
-    return true;
-}
-
 bool cpu_activation(Device *dev, const ActivationArgs *a, Error *err) {
     (void)dev, (void)err;
 #pragma omp parallel for schedule(static) if (a->x.rows * a->x.cols > PARALLEL_FROM)

@@ -1,14 +1,13 @@
 /* Linear layers with LoRA, forward and backward. */
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/lora.h"
 #include "kernels/cpu/rows.h"
 
 static bool has_lora(const Lora *lora) { return tensor_present(lora->a); }
-static bool drops(const Lora *lora) { return has_lora(lora) && lora->dropout.p > 0.0f; }
 
 static bool any_drops(const Lora *lora) {
     for (int i = 0; i < LINEAR_PARTS; i++)
-        if (drops(&lora[i])) return true;
+        if (lora_drops(&lora[i])) return true;
     return false;
 }
 
@@ -33,41 +32,14 @@ size_t cpu_linear_scratch(const LinearArgs *a) {
     return (size_t)(dropped + product) * sizeof(float);
 }
 
-static Tensor dropped_input(Tensor x, const Lora *lora, float *room) {
-    if (!drops(lora)) return x;
-    Tensor dropped = tensor_of(room, DTYPE_F32, x.rows, x.cols);
-    rows_dropout(dropped, x, &lora->dropout);
-    return dropped;
-}
-
-/* c = alpha · op(a)·op(b) + beta · c. */
-static bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c,
-                     Error *err) {
-    Gemm g = {.transpose_a = transpose_a,
-              .transpose_b = transpose_b,
-              .m = c.rows,
-              .n = c.cols,
-              .k = transpose_a ? a.rows : a.cols,
-              .alpha = alpha,
-              .beta = beta,
-              .a = floats(a),
-              .lda = a.ld,
-              .b = floats(b),
-              .ldb = b.ld,
-              .c = floats(c),
-              .ldc = c.ld};
-    return gemm(&g, err);
-}
-
 /* y += LoRA, `room` for one part's dropout(x). */
 static bool add_loras(const LinearArgs *a, Tensor y, float *room, Error *err) {
     for (int i = 0; i < LINEAR_PARTS; i++) {
         const Lora *lora = &a->lora[i];
         if (!has_lora(lora)) continue;
         Tensor low = part_low(a->lora, i, a->low);
-        if (!multiply(dropped_input(a->x, lora, room), false, lora->a, true, 1.0f, 0.0f, low, err) ||
-            !multiply(low, false, lora->b, true, lora->scale, 1.0f, part_outputs(a->lora, i, y), err))
-            return false;
+        if (!a->low_known && !lora_low(a->x, lora, room, low, err)) return false;
+        if (!multiply(low, false, lora->b, true, lora->scale, 1.0f, part_outputs(a->lora, i, y), err)) return false;
     }
     return true;
 }
@@ -105,7 +77,7 @@ size_t cpu_linear_backward_scratch(const LinearBackwardArgs *a) {
 
 /* dx += the gradient through a part's dropout(x), which is dlow·A. */
 static bool add_through(const LinearBackwardArgs *a, const Lora *lora, Tensor dlow, float *room, Error *err) {
-    if (!drops(lora)) return multiply(dlow, false, lora->a, false, 1.0f, 1.0f, a->dx, err);
+    if (!lora_drops(lora)) return multiply(dlow, false, lora->a, false, 1.0f, 1.0f, a->dx, err);
     Tensor through = tensor_of(room, DTYPE_F32, a->dx.rows, a->dx.cols);
     if (!multiply(dlow, false, lora->a, false, 1.0f, 0.0f, through, err)) return false;
     rows_dropout(through, through, &lora->dropout);
@@ -119,13 +91,10 @@ static bool backward_lora(const LinearBackwardArgs *a, int i, float *scratch, Er
     int64_t n = a->dy.rows, r = lora->a.rows;
     Tensor dy = part_outputs(a->lora, i, a->dy), dlow = tensor_of(scratch, DTYPE_F32, n, r);
     float *room = scratch + n * r;
-    if (!multiply(dy, false, lora->b, false, lora->scale, 0.0f, dlow, err)) return false;
-    if (tensor_present(a->db[i]) &&
-        !multiply(dy, true, part_low(a->lora, i, a->low), false, lora->scale, 1.0f, a->db[i], err))
-        return false;
-    if (tensor_present(a->da[i]) &&
-        !multiply(dlow, true, dropped_input(a->x, lora, room), false, 1.0f, 1.0f, a->da[i], err))
-        return false;
+    if (tensor_present(a->dlow)) dlow = part_low(a->lora, i, a->dlow);
+    if (!a->dlow_known && !lora_dlow(dy, lora, dlow, err)) return false;
+    if (tensor_present(a->db[i]) && !lora_db(dy, lora, part_low(a->lora, i, a->low), a->db[i], err)) return false;
+    if (tensor_present(a->da[i]) && !lora_da(a->x, lora, dlow, room, a->da[i], err)) return false;
     return !tensor_present(a->dx) || add_through(a, lora, dlow, room, err);
 }
 

@@ -77,6 +77,7 @@ static bool check_gpu(CudaDevice *cuda, int index, Error *err) {
     struct cudaDeviceProp prop;
     if (!CUDA(cudaGetDeviceProperties(&prop, index), err)) return false;
     cuda->index = index;
+    cuda->block_shared = prop.sharedMemPerBlockOptin;
     snprintf(cuda->name, sizeof cuda->name, "%.100s", prop.name);
     if (prop.major >= OLDEST_GENERATION) return true;
     return fail(err,

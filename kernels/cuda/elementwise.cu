@@ -2,6 +2,7 @@
 #include "kernels/cuda/functions.cuh"
 #include "kernels/cuda/random.cuh"
 #include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/swiglu.cuh"
 
 /* ---- the operations ----
  *
@@ -222,17 +223,17 @@ static bool copy(Device *dev, Error *err, const char *name, Tensor x, Tensor y) 
     return x.data == y.data || map(dev, err, name, x.dtype, flat(map_one(x, y)), Copy());
 }
 
-extern "C" bool cuda_swiglu(Device *dev, const SwigluArgs *a, Error *err) {
-    Map m = map_of(a->y);
-    reads(&m, 0, a->gate), reads(&m, 1, a->up);
-    writes(&m, 0, a->y);
+bool gated_unit(Device *dev, Tensor gate, Tensor up, Tensor y, Error *err) {
+    Map m = map_of(y);
+    reads(&m, 0, gate), reads(&m, 1, up);
+    writes(&m, 0, y);
     return map(dev, err, "swiglu", dev->dtype, flat(m), GatedUnit());
 }
 
-extern "C" bool cuda_swiglu_backward(Device *dev, const SwigluBackwardArgs *a, Error *err) {
+bool gated_unit_backward(Device *dev, const SwigluBackwardArgs *a, Tensor y, Error *err) {
     Map m = map_of(a->dy);
     reads(&m, 0, a->gate), reads(&m, 1, a->up), reads(&m, 2, a->dy);
-    writes(&m, 0, a->dgate), writes(&m, 1, a->dup), writes(&m, 2, a->y);
+    writes(&m, 0, a->dgate), writes(&m, 1, a->dup), writes(&m, 2, y);
     return map(dev, err, "swiglu_backward", dev->dtype, flat(m), GatedUnitBackward());
 }
 
@@ -282,8 +283,6 @@ extern "C" bool cuda_noise(Device *dev, const NoiseArgs *a, Error *err) {
 #define NO_SCRATCH(Name, name)                                                                                         \
     extern "C" size_t cuda_##name##_scratch(const Device *, const Name##Args *) { return 0; }
 
-NO_SCRATCH(Swiglu, swiglu)
-NO_SCRATCH(SwigluBackward, swiglu_backward)
 NO_SCRATCH(Activation, activation)
 NO_SCRATCH(ActivationBackward, activation_backward)
 NO_SCRATCH(Add, add)

@@ -3,28 +3,9 @@
  * and dy read once more, by the skinny products of lora.cu. A and sB are packed beside the weight by each call:
  * they are small beside it, and a call then depends on nothing but its arguments. With dropout, what reaches x
  * through the pairs is masked, and so is added to dx apart. */
+#include "kernels/cuda/carve.cuh"
 #include "kernels/cuda/eight.cuh"
 #include "kernels/cuda/lora.cuh"
-
-/* Parts of scratch, in order. While only their size is wanted they lie at an address that is nobody's. */
-enum { SCRATCH_ALIGNMENT = 256 };
-
-struct Carve {
-    char *at;
-    size_t used;
-};
-
-static Carve carve_from(char *scratch) { return Carve{scratch ? scratch : (char *)(uintptr_t)SCRATCH_ALIGNMENT, 0}; }
-
-static void *carve(Carve *c, size_t bytes) {
-    void *to = c->at + c->used;
-    c->used += (bytes + SCRATCH_ALIGNMENT - 1) / SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT;
-    return to;
-}
-
-static Tensor carve_tensor(Carve *c, DType dtype, int64_t rows, int64_t cols) {
-    return tensor_of(carve(c, (size_t)(rows * cols) * dtype_size(dtype)), dtype, rows, cols);
-}
 
 /* t and the `more` columns, or rows, past it. */
 static Tensor widened(Tensor t, int64_t more) {
@@ -68,7 +49,7 @@ static Forward forward_plan(const LinearArgs *a, const LoraParts *lora, const Sk
     Forward f = {a->y, {}, NULL, 0};
     if (a->accumulate && a->act != ACT_NONE) f.y = carve_tensor(&c, a->y.dtype, a->y.rows, a->y.cols);
     if (lora->rank && !a->tail) f.b = carve_tensor(&c, a->weight.dtype, a->weight.rows, (lora->rank + 7) / 8 * 8);
-    f.walk = carve(&c, skinny_scratch(s, lora));
+    if (!a->low_known) f.walk = carve(&c, skinny_scratch(s, lora));
     f.used = c.used;
     return f;
 }
@@ -83,7 +64,7 @@ static Skinny forward_skinny(const Device *dev, const LinearArgs *a, const LoraP
 /* y = x·Wᵀ + LoRA with bias and activation, into f->y. */
 static bool forward_lora(Device *dev, const LinearArgs *a, const LoraParts *lora, const Skinny *s, const Forward *f,
                          float beta, Error *err) {
-    if (!skinny(dev, s, lora, f->walk, err)) return false;
+    if (a->low_known ? !fill_tail(dev, a->low, s->tail, err) : !skinny(dev, s, lora, f->walk, err)) return false;
     if (a->tail) {
         int64_t tail = linear_tail(dev, lora->rank);
         return pack_b(dev, lora, past_cols(a->weight, tail), err) &&
@@ -119,7 +100,8 @@ extern "C" bool cuda_linear(Device *dev, const LinearArgs *a, Error *err) {
 /* ---- backward ---- */
 
 struct Backward {
-    Tensor dlow; /* [n, a multiple of 8]: dy·sB, in dy's tail or in scratch */
+    Tensor tail; /* of dy, where there is one for dlow */
+    Tensor dlow; /* [n, a multiple of 8]: dy·sB, there or in scratch; [n, Σr] as the caller knows it */
     Tensor a;    /* A, where there is no tail for it */
     void *walk;
     float *column_sums;
@@ -134,7 +116,10 @@ static bool any_gradient(const Tensor gradient[LINEAR_PARTS]) {
 static Skinny dy_skinny(const LinearBackwardArgs *a, Tensor dlow) {
     Skinny s = {};
     s.large = a->dy, s.of_dy = true, s.low = a->low;
-    if (tensor_present(a->dx) || any_gradient(a->da)) s.tail = dlow;
+    if (!a->dlow_known) {
+        s.inner = a->dlow;
+        if (tensor_present(a->dx) || any_gradient(a->da)) s.tail = dlow;
+    }
     for (int i = 0; i < LINEAR_PARTS; i++) s.gradient[i] = a->db[i];
     return s;
 }
@@ -157,8 +142,11 @@ static Backward backward_plan(const Device *dev, const LinearBackwardArgs *a, co
     Carve c = carve_from(scratch);
     Backward b = {};
     int64_t n = a->dy.rows;
-    if (lora->rank && a->tail) b.dlow = past_cols(a->dy, linear_tail(dev, lora->rank));
-    if (lora->rank && !a->tail) b.dlow = carve_tensor(&c, a->dy.dtype, n, (lora->rank + 7) / 8 * 8);
+    if (lora->rank && a->tail) b.tail = b.dlow = past_cols(a->dy, linear_tail(dev, lora->rank));
+    if (a->dlow_known)
+        b.dlow = a->dlow;
+    else if (lora->rank && !a->tail)
+        b.dlow = carve_tensor(&c, a->dy.dtype, n, (lora->rank + 7) / 8 * 8);
     if (lora->rank && !a->tail) b.a = carve_tensor(&c, a->weight.dtype, lora->rank, a->weight.cols);
     Skinny first = dy_skinny(a, b.dlow), second = x_skinny(a, b.dlow);
     size_t one = skinny_scratch(&first, lora), two = any_gradient(a->da) ? skinny_scratch(&second, lora) : 0;
@@ -178,7 +166,8 @@ static bool input_gradient(Device *dev, Tensor dy, Tensor weight, Tensor dx, flo
 static bool dx_of(Device *dev, const LinearBackwardArgs *a, const LoraParts *lora, const Backward *b, Error *err) {
     float beta = a->accumulate_dx ? 1.0f : 0.0f;
     if (lora->rank && a->tail && !lora->drops) {
-        int64_t tail = b->dlow.cols;
+        int64_t tail = b->tail.cols;
+        if (a->dlow_known && !fill_tail(dev, b->dlow, b->tail, err)) return false;
         return pack_a(dev, lora, past_rows(a->weight, tail), err) &&
                input_gradient(dev, widened(a->dy, tail), a->weight, a->dx, beta, err);
     }

@@ -9,6 +9,7 @@
  * All sums have a fixed order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without
  * tensor cores. */
 #include "kernels/cuda/lora_walk.cuh"
+#include "kernels/cuda/swiglu.cuh"
 
 enum { STAGES = 4, TILE_ROWS = 16, TILE_COLS = 64, TILE_BYTES = TILE_ROWS * TILE_COLS * 2 };
 
@@ -48,13 +49,6 @@ LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in) {
 }
 
 /* ---- strips ---- */
-
-static __host__ __device__ inline int strips_of(int64_t cols, int strip) { return (int)((cols + strip - 1) / strip); }
-
-/* Of dy, each part with a pair has its own strips, in order. */
-template <typename T> static __host__ __device__ inline int part_strips(const Walk<T> &k, int part) {
-    return k.lora.part[part].rank ? strips_of(k.lora.part[part].outputs, k.strip) : 0;
-}
 
 template <typename T> static __host__ __device__ inline int strip_count(const Walk<T> &k) {
     if (!k.of_dy) return strips_of(k.cols, k.strip);
@@ -436,8 +430,8 @@ static bool wants_inner(const Skinny *s) { return tensor_present(s->inner) || te
 /* Inner columns that a strip meets. */
 static int rank_across(const Skinny *s, const LoraParts *lora) { return s->of_dy ? largest_rank(lora) : lora->rank; }
 
-/* Groups of rows, at most: as few as leave hardly a processor idle while others work. No more for fewer rows. */
-static int64_t most_groups(int strips, int64_t rows, int beside) {
+/* As few as leave hardly a processor idle while others work. No more for fewer rows. */
+int64_t most_groups(int strips, int64_t rows, int beside) {
     int64_t most = (rows + GROUP_LEAST - 1) / GROUP_LEAST, slots = (int64_t)PROCESSORS * beside, best = 1;
     double busy = 0.0;
     for (int64_t groups = 1; strips && groups <= most && groups <= GROUPS_MOST; groups++) {
@@ -492,16 +486,26 @@ size_t skinny_scratch(const Skinny *s, const LoraParts *lora) {
 
 /* Whether 16-byte copies and whole fragments do. */
 static bool tiles_fit(const Skinny *s, const LoraParts *lora) {
-    if (s->large.dtype != DTYPE_BF16 || !rows_whole(s->large)) return false;
+    if (s->large.dtype != DTYPE_BF16 || !rows_whole(s->large) || !rows_whole(s->gate) || !rows_whole(s->up)) return false;
     for (int i = 0; i < LINEAR_PARTS; i++)
         if (lora->part[i].rank % 8 || (s->of_dy && lora->part[i].outputs % 8)) return false;
     return !wants_gradient(s) || ((uintptr_t)s->low.data % 16 == 0 && s->low.ld % 8 == 0);
 }
 
-static Gradients gradients_of(const Skinny *s) {
+static Gradients gradients_of(const Tensor gradient[LINEAR_PARTS]) {
     Gradients to;
-    for (int i = 0; i < LINEAR_PARTS; i++) to.of[i] = Gradient{(float *)s->gradient[i].data, s->gradient[i].ld};
+    for (int i = 0; i < LINEAR_PARTS; i++) to.of[i] = Gradient{(float *)gradient[i].data, gradient[i].ld};
     return to;
+}
+
+bool sum_strips(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, Error *err) {
+    return LAUNCH(dev, err, gather_kernel, blocks_for(k.rows * inner_cols(to, k.lora.rank), THREADS), THREADS, 0, k,
+                  to);
+}
+
+bool sum_groups(Device *dev, const Walk<bf16> &k, const Tensor gradient[LINEAR_PARTS], Error *err) {
+    int64_t sums = (k.of_dy ? k.width : (int64_t)k.lora.rank) * k.cols;
+    return LAUNCH(dev, err, add_groups_kernel, blocks_for(sums, THREADS), THREADS, 0, k, gradients_of(gradient));
 }
 
 template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner, bool gradient, Error *err) {
@@ -535,14 +539,8 @@ static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, vo
         ok = walk<8>(dev, k, inner, gradient, err);
         break;
     }
-    Inner<bf16> to = inner_of<bf16>(s);
-    if (ok && inner)
-        ok = LAUNCH(dev, err, gather_kernel, blocks_for(k.rows * inner_cols(to, lora->rank), THREADS), THREADS, 0, k,
-                    to);
-    int64_t sums = (k.of_dy ? k.width : (int64_t)lora->rank) * k.cols;
-    if (ok && gradient)
-        ok = LAUNCH(dev, err, add_groups_kernel, blocks_for(sums, THREADS), THREADS, 0, k, gradients_of(s));
-    return ok;
+    if (ok && inner) ok = sum_strips(dev, k, inner_of<bf16>(s), err);
+    return ok && (!gradient || sum_groups(dev, k, s->gradient, err));
 }
 
 template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, const LoraParts *lora, Error *err) {
@@ -553,14 +551,19 @@ template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, con
         ok = LAUNCH(dev, err, plain_inner_kernel<T>, dim3((unsigned)k.rows), THREADS, 0, k, inner_of<T>(s));
     if (ok && wants_gradient(s))
         ok = LAUNCH(dev, err, plain_gradient_kernel<T>, blocks_for(k.width * k.cols, THREADS), THREADS, 0, k,
-                    gradients_of(s));
+                    gradients_of(s->gradient));
     return ok;
 }
 
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
     if (!lora->rank || !s->large.rows || !(wants_inner(s) || wants_gradient(s))) return true;
-    if (tiles_fit(s, lora) && by_rows(s) && s->large.rows > FEW_ROWS)
-        return inner_by_rows(dev, walk_of<bf16>(s, lora), inner_of<bf16>(s), scratch, err);
+    bool whole = tiles_fit(s, lora) && by_rows(s) && s->large.rows > FEW_ROWS;
+    if (tensor_present(s->gate) && !(whole && lora->rank <= ONE_PASS)) {
+        Skinny made = *s;
+        made.gate = made.up = Tensor();
+        return gated_unit(dev, s->gate, s->up, s->large, err) && skinny(dev, &made, lora, scratch, err);
+    }
+    if (whole) return inner_by_rows(dev, walk_of<bf16>(s, lora), s, scratch, err);
     if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
     return s->large.dtype == DTYPE_BF16 ? skinny_plain<bf16>(dev, s, lora, err)
                                         : skinny_plain<float>(dev, s, lora, err);

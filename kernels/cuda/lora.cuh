@@ -22,7 +22,9 @@ struct LoraParts {
 
 LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in);
 
-/* One read of `large`, which is x or dy. With A's rows end to end as A and scale · B's columns side by side as sB,
+/* One read of `large`, which is x or dy. Where gate and up are present, which is with x and inner alone, large is
+ * written instead: silu(gate) ⊙ up.
+ * With A's rows end to end as A and scale · B's columns side by side as sB,
  * both of all parts:
  *     inner   = dropout(x)·Aᵀ  or  dy·sB         [n, Σr], rounded to the device's dtype
  *     da[i]  += lowᵀ·dropout(x)                  low being dy·sB
@@ -30,6 +32,7 @@ LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in);
 struct Skinny {
     Tensor large;
     bool of_dy;
+    Tensor gate, up;               /* like large, or absent */
     Tensor inner;                  /* [n, Σr] or absent */
     Tensor tail;                   /* [n, at least Σr] or absent: inner once more, then zeros */
     Tensor low;                    /* [n, at least Σr], zeros past it; where gradients are wanted */
@@ -38,6 +41,9 @@ struct Skinny {
 
 size_t skinny_scratch(const Skinny *s, const LoraParts *lora);
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err);
+
+/* tail = low, then zeros. */
+bool fill_tail(Device *dev, Tensor low, Tensor tail, Error *err);
 
 /* sB, [out, Σr], and A, [Σr, in], in the device's dtype, zeros where `to` is wider or longer. */
 bool pack_b(Device *dev, const LoraParts *lora, Tensor to, Error *err);

@@ -37,6 +37,31 @@ static bool pack(Device *dev, const LoraParts *lora, bool b, Tensor to, Error *e
 bool pack_b(Device *dev, const LoraParts *lora, Tensor to, Error *err) { return pack(dev, lora, true, to, err); }
 bool pack_a(Device *dev, const LoraParts *lora, Tensor to, Error *err) { return pack(dev, lora, false, to, err); }
 
+/* ---- inner rows that are known already ---- */
+
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    tail_kernel(const T *low, int64_t ldlow, int rank, T *tail, int64_t ld, int64_t rows, int cols, bool whole) {
+    int vectors = (cols + 7) / 8;
+    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x, row = item / vectors;
+    int first = (int)(item % vectors) * 8;
+    if (row >= rows) return;
+    Eight<T> held;
+    take8(held, low + row * ldlow + first, rank - first, whole);
+    put8(tail + row * ld + first, held, cols - first, whole);
+}
+
+template <typename T> static bool fill(Device *dev, Tensor low, Tensor tail, Error *err) {
+    bool whole = rows_whole(low) && rows_whole(tail);
+    return LAUNCH(dev, err, tail_kernel<T>, blocks_for(tail.rows * ((tail.cols + 7) / 8), THREADS), THREADS, 0,
+                  (const T *)low.data, low.ld, (int)low.cols, (T *)tail.data, tail.ld, tail.rows, (int)tail.cols, whole);
+}
+
+bool fill_tail(Device *dev, Tensor low, Tensor tail, Error *err) {
+    if (!tensor_present(tail)) return true;
+    return tail.dtype == DTYPE_BF16 ? fill<bf16>(dev, low, tail, err) : fill<float>(dev, low, tail, err);
+}
+
 /* ---- the gradient through dropout ---- */
 
 enum { THROUGH_COLS = 256, THROUGH_ROWS = 4, THROUGH_RANKS = 32 };

@@ -1,13 +1,14 @@
-/* LoRA's inner rows x·Aᵀ where they are all that is wanted of x.
+/* LoRA's inner rows x·Aᵀ where they are all that is wanted of x, which may be a gated unit's product that is made and
+ * stored on the way.
  *
  * A block takes 16 · MT whole rows, and its warps take turns at their columns, 32 at a time, the next ones under way
  * meanwhile. A lane loads 16 bytes of a row, and of A's rows, as they lie: that k of the fragments then means other
  * columns is the same for both. The warps' sums meet in shared memory once. */
 #include "kernels/cuda/lora_walk.cuh"
 
-template <int NT> struct RowTiles { /* of 16 rows, as registers allow; and where their sums lie */
+template <int NT, bool GATED> struct RowTiles { /* of 16 rows, as registers allow; and where their sums lie */
     enum {
-        COUNT = NT <= 2 ? 4 : 2,
+        COUNT = NT <= 2 && !GATED ? 4 : 2,
         SUM_ROW = NT * 4 + 4,                     /* floats: even columns, or odd ones */
         PLANE = WARPS * 16 * COUNT * SUM_ROW + 16 /* of either, so that no two lanes meet in a bank */
     };
@@ -31,12 +32,59 @@ static __device__ __forceinline__ uint4 masked16(uint4 raw, const DropoutMask &m
     return eight.part[0];
 }
 
+/* Where rows come from: x; or gate and up, and x is where their product goes. */
+struct RowSource {
+    bf16 *x;
+    const bf16 *gate, *up;
+    int64_t ld, ldgate, ldup;
+};
+
+/* What a lane has on the way of them. */
+template <int MT, bool GATED> struct Fetched { uint4 x[MT][2], up[GATED ? MT : 1][2]; };
+
 /* 16 bytes of each of a lane's rows, of which `rows` follow `from`. */
 template <int MT>
 static __device__ __forceinline__ void load_rows(uint4 (*x)[2], const bf16 *from, int64_t ld, int rows, bool inside) {
 #pragma unroll
     for (int at = 0; at < 2 * MT; at++)
         x[at / 2][at % 2] = inside && 8 * at < rows ? load16(from + 8 * at * ld) : make_uint4(0, 0, 0, 0);
+}
+
+template <int MT, bool GATED>
+static __device__ __forceinline__ void fetch(Fetched<MT, GATED> &to, const RowSource &from, int64_t row, int column,
+                                             int rows, bool inside) {
+    if (GATED) {
+        load_rows<MT>(to.x, from.gate + row * from.ldgate + column, from.ldgate, rows, inside);
+        load_rows<MT>(to.up, from.up + row * from.ldup + column, from.ldup, rows, inside);
+    } else {
+        load_rows<MT>(to.x, from.x + row * from.ld + column, from.ld, rows, inside);
+    }
+}
+
+static __device__ __forceinline__ uint4 gated16(uint4 gate, uint4 up) {
+    float g[8], u[8];
+    Eight<bf16> eight;
+    eight.part[0] = gate;
+    unpack8(g, eight);
+    eight.part[0] = up;
+    unpack8(u, eight);
+#pragma unroll
+    for (int c = 0; c < 8; c++) g[c] = g[c] * sigmoid(g[c]) * u[c];
+    pack8(eight, g);
+    return eight.part[0];
+}
+
+/* x of what has come; the product is stored. */
+template <int MT, bool GATED>
+static __device__ __forceinline__ void take_rows(uint4 (*x)[2], const Fetched<MT, GATED> &from, const RowSource &source,
+                                                 int64_t row, int column, int rows, bool inside) {
+#pragma unroll
+    for (int at = 0; at < 2 * MT; at++) {
+        x[at / 2][at % 2] = from.x[at / 2][at % 2];
+        if (!GATED) continue;
+        x[at / 2][at % 2] = gated16(x[at / 2][at % 2], from.up[at / 2][at % 2]);
+        if (inside && 8 * at < rows) store16(source.x + (row + 8 * at) * source.ld + column, x[at / 2][at % 2]);
+    }
 }
 
 /* sum += 32 columns of x times those of A's rows, inner columns 8 · begin to 8 · end of the pass. */
@@ -81,23 +129,22 @@ static __device__ __forceinline__ void multiply_masked(float (*sum)[NT][4], cons
 }
 
 /* Grid: rows, passes of 8 · NT inner columns. */
-template <int NT, bool DROPS>
-static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
-    inner_rows_kernel(Walk<bf16> k, PackedA a, Inner<bf16> to) {
-    constexpr int MT = RowTiles<NT>::COUNT, ROW = RowTiles<NT>::SUM_ROW, PLANE = RowTiles<NT>::PLANE, STEP = 32;
+template <int NT, bool DROPS, bool GATED>
+static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 || (GATED && NT > 4) ? 1 : 2)
+    inner_rows_kernel(Walk<bf16> k, RowSource source, PackedA a, Inner<bf16> to) {
+    typedef RowTiles<NT, GATED> At;
+    constexpr int MT = At::COUNT, ROW = At::SUM_ROW, PLANE = At::PLANE, STEP = 32;
     float *sums = (float *)shared_memory(); /* [2 planes, WARPS, 16 · MT, ROW] */
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, pass = (int)blockIdx.y * NT * 8;
     int64_t first = (int64_t)blockIdx.x * 16 * MT, row = first + lane / 4;
     int column = warp * STEP + lane % 4 * 8, rows = k.rows - row < 16 * MT ? (int)(k.rows - row) : 16 * MT;
-    const bf16 *from = k.large + row * k.ld + column;
     float sum[MT][NT][4] = {};
-    uint4 x[MT][2], next[MT][2];
-    load_rows<MT>(next, from, k.ld, rows, column < a.ld);
+    uint4 x[MT][2];
+    Fetched<MT, GATED> next;
+    fetch(next, source, row, column, rows, column < a.ld);
     for (int begin = 0; begin < a.ld; begin += WARPS * STEP, column += WARPS * STEP) {
-#pragma unroll
-        for (int at = 0; at < 2 * MT; at++) x[at / 2][at % 2] = next[at / 2][at % 2];
-        from += WARPS * STEP;
-        load_rows<MT>(next, from, k.ld, rows, column + WARPS * STEP < a.ld);
+        take_rows(x, next, source, row, column, rows, column < a.ld);
+        fetch(next, source, row, column + WARPS * STEP, rows, column + WARPS * STEP < a.ld);
         if (DROPS)
             multiply_masked<NT, MT>(sum, x, k, a, row, column, pass + lane / 4, pass);
         else
@@ -124,27 +171,44 @@ static __global__ void __launch_bounds__(THREADS, DROPS || NT > 6 ? 1 : 2)
 
 /* ---- launching ---- */
 
-template <int NT>
-static bool rows_of(Device *dev, const Walk<bf16> &k, const PackedA &a, const Inner<bf16> &to, Error *err) {
-    enum { ROWS = 16 * RowTiles<NT>::COUNT };
-    dim3 grid = blocks_for(k.rows, ROWS);
-    grid.y = (unsigned)((k.lora.rank + 8 * NT - 1) / (8 * NT));
-    size_t shared = 2 * RowTiles<NT>::PLANE * sizeof(float);
-    if (k.lora.drops) return LAUNCH(dev, err, (inner_rows_kernel<NT, true>), grid, THREADS, shared, k, a, to);
-    return LAUNCH(dev, err, (inner_rows_kernel<NT, false>), grid, THREADS, shared, k, a, to);
+/* What a launch needs beside its grid. */
+struct RowsCall {
+    Walk<bf16> walk;
+    RowSource source;
+    PackedA a;
+    Inner<bf16> to;
+};
+
+template <int NT, bool GATED> static bool rows_of(Device *dev, const RowsCall &c, Error *err) {
+    typedef RowTiles<NT, GATED> At;
+    dim3 grid = blocks_for(c.walk.rows, 16 * At::COUNT);
+    grid.y = (unsigned)((c.walk.lora.rank + 8 * NT - 1) / (8 * NT));
+    size_t shared = 2 * At::PLANE * sizeof(float);
+    if (c.walk.lora.drops)
+        return LAUNCH(dev, err, (inner_rows_kernel<NT, true, GATED>), grid, THREADS, shared, c.walk, c.source, c.a,
+                      c.to);
+    return LAUNCH(dev, err, (inner_rows_kernel<NT, false, GATED>), grid, THREADS, shared, c.walk, c.source, c.a, c.to);
 }
 
-bool inner_by_rows(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, void *scratch, Error *err) {
-    PackedA a = {(const bf16 *)scratch, (int)k.cols};
+/* A gated unit's product is made in one pass alone. */
+template <int NT> static bool rows_of(Device *dev, const RowsCall &c, Error *err) {
+    return c.source.gate ? rows_of<NT, true>(dev, c, err) : rows_of<NT, false>(dev, c, err);
+}
+
+bool inner_by_rows(Device *dev, const Walk<bf16> &k, const Skinny *s, void *scratch, Error *err) {
+    RowsCall c = {k, RowSource(), PackedA{(const bf16 *)scratch, (int)k.cols}, inner_of<bf16>(s)};
+    c.source.x = (bf16 *)s->large.data, c.source.ld = s->large.ld;
+    c.source.gate = (const bf16 *)s->gate.data, c.source.ldgate = s->gate.ld;
+    c.source.up = (const bf16 *)s->up.data, c.source.ldup = s->up.ld;
     if (!pack_a(dev, &k.lora, tensor_of(scratch, DTYPE_BF16, k.lora.rank, k.cols), err)) return false;
     switch (tiles_across(k.lora.rank)) {
     case 2:
-        return rows_of<2>(dev, k, a, to, err);
+        return rows_of<2>(dev, c, err);
     case 4:
-        return rows_of<4>(dev, k, a, to, err);
+        return rows_of<4>(dev, c, err);
     case 6:
-        return rows_of<6>(dev, k, a, to, err);
+        return rows_of<6>(dev, c, err);
     default:
-        return rows_of<8>(dev, k, a, to, err);
+        return rows_of<8>(dev, c, err);
     }
 }

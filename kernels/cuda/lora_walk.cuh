@@ -21,6 +21,16 @@ template <typename T> struct Walk {
     float *gradient; /* of x [groups, width, cols]; of dy [groups, cols, width] */
 };
 
+static __host__ __device__ inline int strips_of(int64_t cols, int strip) { return (int)((cols + strip - 1) / strip); }
+
+/* Of dy, each part with a pair has its own strips, in order. */
+template <typename T> static __host__ __device__ inline int part_strips(const Walk<T> &k, int part) {
+    return k.lora.part[part].rank ? strips_of(k.lora.part[part].outputs, k.strip) : 0;
+}
+
+/* Groups of rows, at most, for so many strips and blocks beside each other on a processor. */
+int64_t most_groups(int strips, int64_t rows, int beside);
+
 /* Where results go. */
 template <typename T> struct Inner {
     T *dense, *tail;
@@ -40,7 +50,9 @@ static __device__ __forceinline__ int part_of_output(const LoraParts &lora, int6
     return i;
 }
 
-/* Inner columns that a block works on at once, in eighths: as many as its registers hold. */
+/* Inner columns that a block works on at once, in eighths: as many as its registers hold; and the most. */
+enum { ONE_PASS = 64 };
+
 static inline int tiles_across(int rank) { return rank <= 16 ? 2 : rank <= 32 ? 4 : rank <= 48 ? 6 : 8; }
 
 /* ---- where inner rows go ---- */
@@ -62,6 +74,10 @@ template <typename T> static inline Inner<T> inner_of(const Skinny *s) {
 }
 
 /* Inner rows of x alone, by whole rows (lora_rows.cu). `scratch`: room for A in bf16. */
-bool inner_by_rows(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, void *scratch, Error *err);
+bool inner_by_rows(Device *dev, const Walk<bf16> &k, const Skinny *s, void *scratch, Error *err);
+
+/* The sums over strips, to where inner rows go, and over groups of rows, to the gradients that are present. */
+bool sum_strips(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, Error *err);
+bool sum_groups(Device *dev, const Walk<bf16> &k, const Tensor gradient[LINEAR_PARTS], Error *err);
 
 #endif

@@ -43,59 +43,6 @@ static void each_shape(void (*check)(Twin *t, const Shape *s)) {
     }
 }
 
-static void swiglu_shape(Twin *t, const Shape *s) {
-    Pair gate = of_shape(t, s, 12.0f), up = of_shape(t, s, 1.0f), y = output(t, s, s->n % 2 ? gate : up);
-    TWIN_ARGS(SwigluArgs, a, {.gate = gate.on[on], .up = up.on[on], .y = y.on[on]});
-    TWIN_RUN(t, swiglu, a);
-    expect_rounded(t, "y", y);
-}
-
-static void swiglu_backward_shape(Twin *t, const Shape *s) {
-    for (int keep = 0; keep < 2; keep++) {
-        Pair gate = of_shape(t, s, 12.0f), up = of_shape(t, s, 1.0f), dy = of_shape(t, s, 1.0f);
-        Pair dgate = output(t, s, gate), dup = output(t, s, up), y = keep ? of_shape(t, s, 1.0f) : no_pair();
-        TWIN_ARGS(SwigluBackwardArgs, a,
-                  {.gate = gate.on[on],
-                   .up = up.on[on],
-                   .dy = dy.on[on],
-                   .dgate = dgate.on[on],
-                   .dup = dup.on[on],
-                   .y = y.on[on]});
-        TWIN_RUN(t, swiglu_backward, a);
-        expect_rounded(t, "dgate", dgate);
-        expect_rounded(t, "dup", dup);
-        if (keep) expect_rounded(t, "y", y);
-    }
-}
-
-static void test_swiglu(void **state) {
-    (void)state;
-    each_shape(swiglu_shape);
-    each_shape(swiglu_backward_shape);
-}
-
-/* Gate and up are the halves of one buffer, and their gradients take their places. */
-static void test_swiglu_halves(void **state) {
-    (void)state;
-    for (int i = 0; i < 2; i++) {
-        Twin t;
-        twin_open(&t, i ? DTYPE_F32 : DTYPE_BF16, 11);
-        Pair both = pair(&t, 19, 96, 0), dy = pair(&t, 19, 48, 16), y = pair(&t, 19, 48, 0);
-        Pair gate = pair_cols(both, 0, 48), up = pair_cols(both, 48, 48);
-        TWIN_ARGS(SwigluBackwardArgs, a,
-                  {.gate = gate.on[on],
-                   .up = up.on[on],
-                   .dy = dy.on[on],
-                   .dgate = gate.on[on],
-                   .dup = up.on[on],
-                   .y = y.on[on]});
-        TWIN_RUN(&t, swiglu_backward, a);
-        expect_rounded(&t, "dgate and dup", both);
-        expect_rounded(&t, "y", y);
-        twin_close(&t);
-    }
-}
-
 static void activation_shape(Twin *t, const Shape *s) {
     for (int act = ACT_NONE; act <= ACT_RELU; act++) {
         Pair x = of_shape(t, s, 6.0f), y = output(t, s, x);
@@ -302,7 +249,7 @@ static void test_rope_past_table(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_swiglu), cmocka_unit_test(test_swiglu_halves), cmocka_unit_test(test_activation),
+        cmocka_unit_test(test_activation),
         cmocka_unit_test(test_add),    cmocka_unit_test(test_convert),       cmocka_unit_test(test_random),
         cmocka_unit_test(test_rope),   cmocka_unit_test(test_rope_view),     cmocka_unit_test(test_rope_past_table),
     };

@@ -105,13 +105,14 @@ static void expect_size(Twin *t, const char *what, Pair got) {
     expect_twin(t, what, got, 2.0 * share, 6.0 * share * size);
 }
 
-static void forward_case(const Case *p, DType dtype) {
+/* `known`: low is given, and is not what x would make it. */
+static void forward_case(const Case *p, DType dtype, bool known) {
     Twin t;
     twin_open(&t, dtype, 5);
     int64_t out = sum_of(p->outs), rank = sum_of(p->ranks), tail = p->tail ? linear_tail(t.dev[GPU], rank) : 0;
     Pair x = roomy(&t, p->n, p->in, 0, tail, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
     Pair bias = maybe_pair(&t, p->bias, 1, out, 0), y = result(&t, p->n, out, p->pad, p->accumulate);
-    Pair low = rank ? result(&t, p->n, rank, p->pad, false) : no_pair();
+    Pair low = rank ? result(&t, p->n, rank, p->pad, known) : no_pair();
     Pairs of = pairs_of(&t, p);
     TWIN_ARGS(LinearArgs, a,
               {.x = x.on[on],
@@ -121,7 +122,8 @@ static void forward_case(const Case *p, DType dtype) {
                .act = p->act,
                .accumulate = p->accumulate,
                .y = y.on[on],
-               .low = low.on[on]});
+               .low = low.on[on],
+               .low_known = known});
     for (int on = 0; on < SIDES; on++) loras_of(p, &of, on, a[on].lora);
     TWIN_RUN(&t, linear, a);
     expect_size(&t, "y", y);
@@ -131,6 +133,7 @@ static void forward_case(const Case *p, DType dtype) {
 
 typedef struct Wanted {
     bool dx, lora, weight;
+    bool dlow, dlow_known;
     int parts_without; /* so many of the first parts' pairs want no gradient */
 } Wanted;
 
@@ -141,6 +144,7 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
     Pair x = pair(&t, p->n, p->in, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
     Pair dy = roomy(&t, p->n, out, 0, tail, p->pad), low = maybe_pair(&t, rank > 0, p->n, rank, p->pad);
     Pair dx = w.dx ? result(&t, p->n, p->in, p->pad, p->accumulate) : no_pair();
+    Pair dlow = w.dlow && rank ? result(&t, p->n, rank, p->pad, w.dlow_known) : no_pair();
     Pair dweight = maybe_pair32(&t, w.weight, out, p->in, p->pad), dbias = maybe_pair32(&t, w.weight, 1, out, 0);
     Pairs of = pairs_of(&t, p);
     TWIN_ARGS(LinearBackwardArgs, a,
@@ -148,6 +152,8 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
                .weight = weight.on[on],
                .tail = tail,
                .low = low.on[on],
+               .dlow = dlow.on[on],
+               .dlow_known = w.dlow_known && rank,
                .dy = dy.on[on],
                .dx = dx.on[on],
                .accumulate_dx = p->accumulate,
@@ -160,6 +166,7 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
     }
     TWIN_RUN(&t, linear_backward, a);
     expect_size(&t, "dx", dx);
+    expect_size(&t, "dlow", dlow);
     for (int i = 0; i < LINEAR_PARTS; i++) {
         expect_size(&t, "da", of.da[i]);
         expect_size(&t, "db", of.db[i]);
@@ -172,8 +179,9 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
 static void test_forward(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        forward_case(&CASES[i], DTYPE_BF16);
-        forward_case(&CASES[i], DTYPE_F32);
+        forward_case(&CASES[i], DTYPE_BF16, false);
+        forward_case(&CASES[i], DTYPE_F32, false);
+        if (sum_of(CASES[i].ranks)) forward_case(&CASES[i], i % 3 ? DTYPE_BF16 : DTYPE_F32, true);
     }
 }
 
@@ -186,6 +194,9 @@ static void test_backward(void **state) {
         backward_case(&CASES[i], DTYPE_F32, (Wanted){.dx = true, .lora = true, .weight = true});
         if (CASES[i].ranks[2])
             backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = true, .lora = true, .parts_without = 2});
+        DType some = i % 3 ? DTYPE_BF16 : DTYPE_F32;
+        backward_case(&CASES[i], some, (Wanted){.dx = i % 2, .lora = true, .dlow = true});
+        backward_case(&CASES[i], some, (Wanted){.dx = true, .lora = i % 2, .dlow = true, .dlow_known = true});
     }
 }
 
@@ -194,10 +205,10 @@ static void test_ranks(void **state) {
     (void)state;
     for (int rank = 1; rank <= 64; rank += rank < 8 ? 1 : 7) {
         Case p = {.n = 19, .in = 48, .outs = {32, 24}, .ranks = {rank, 8}, .tail = rank % 2};
-        forward_case(&p, DTYPE_BF16);
+        forward_case(&p, DTYPE_BF16, false);
         backward_case(&p, DTYPE_BF16, (Wanted){.dx = true, .lora = true});
         p.p = 0.2f;
-        forward_case(&p, DTYPE_BF16);
+        forward_case(&p, DTYPE_BF16, false);
         backward_case(&p, DTYPE_BF16, (Wanted){.dx = true, .lora = true});
     }
 }

@@ -182,7 +182,16 @@ static void llm_mlp(Bench *b) {
     Tensor gate = tensor_cols(both, 0, f), up = tensor_cols(both, f, f);
     MEASURE(b, "swiglu", "stream", Swiglu, swiglu, .gate = gate, .up = up, .y = y);
     MEASURE(b, "swiglu_backward", "stream", SwigluBackward, swiglu_backward, .gate = gate, .up = up, .dy = dy,
-            .dgate = gate, .dup = up, .y = y);
+            .dgate = gate, .dup = up);
+    enum { RANK = 16 };
+    Lora down = {.a = full(b, RANK, f), .b = full(b, b->s.width, RANK), .scale = 1};
+    Lora one = {.a = full(b, RANK, b->s.width), .b = full(b, f, RANK), .scale = 1}, other = one;
+    Tensor low = stored(b, n, RANK), both_low = stored(b, n, 2 * RANK), both_dlow = stored(b, n, 2 * RANK);
+    Tensor da = full(b, RANK, f), db[2] = {full(b, f, RANK), full(b, f, RANK)};
+    MEASURE(b, "swiglu with LoRA", "stream", Swiglu, swiglu, .gate = gate, .up = up, .y = y, .down = down, .low = low);
+    MEASURE(b, "swiglu_backward with LoRA", "stream", SwigluBackward, swiglu_backward, .gate = gate, .up = up, .dy = dy,
+            .dgate = gate, .dup = up, .down = {.lora = down, .dlow = low, .da = da},
+            .gate_up = {.lora = {one, other}, .low = both_low, .dlow = both_dlow, .db = {db[0], db[1]}});
 }
 
 static void llm_loss(Bench *b) {

@@ -67,39 +67,6 @@ static Tensor output(Bench *t, Tensor input, bool alias) {
     return alias ? input : tensor(t, input.rows, input.cols, input.ld - input.cols);
 }
 
-static void test_swiglu(void **state) {
-    (void)state;
-    for (int i = 0; i < SHAPE_COUNT; i++) {
-        Shape p = SHAPES[i];
-        Bench t;
-        bench_open(&t, 2, 40);
-        SwigluArgs a = {.gate = scaled(&t, p.n, p.d, p.pad, 6.0f), .up = tensor(&t, p.n, p.d, p.pad)};
-        SwigluBackwardArgs b = {.gate = copy_of(&t, a.gate),
-                                .up = copy_of(&t, a.up),
-                                .dy = tensor(&t, p.n, p.d, p.pad),
-                                .y = maybe(&t, i % 2, p.n, p.d, p.pad)};
-        int64_t count = (int64_t)p.n * p.d;
-        double *gate = doubles(&t, a.gate), *up = doubles(&t, a.up), *dy = doubles(&t, b.dy);
-        double *y = zeros(&t, count), *dgate = zeros(&t, count), *dup = zeros(&t, count);
-        for (int64_t e = 0; e < count; e++) {
-            double s = sigmoid_ref(gate[e]);
-            y[e] = gate[e] * s * up[e];
-            dup[e] = dy[e] * gate[e] * s;
-            dgate[e] = dy[e] * up[e] * (s + gate[e] * s * (1.0 - s));
-        }
-        a.y = output(&t, i % 2 ? a.gate : a.up, p.alias);
-        b.dgate = output(&t, b.gate, p.alias);
-        b.dup = output(&t, b.up, p.alias);
-        RUN(&t, swiglu, &a);
-        RUN(&t, swiglu_backward, &b);
-        expect_close("y", a.y, y, 1e-6);
-        expect_close("dgate", b.dgate, dgate, 1e-6);
-        expect_close("dup", b.dup, dup, 1e-6);
-        if (i % 2) expect_close("recomputed y", b.y, y, 1e-6);
-        bench_close(&t);
-    }
-}
-
 static void test_activation(void **state) {
     (void)state;
     for (int i = 0; i < 3 * SHAPE_COUNT; i++) {
@@ -278,7 +245,7 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_functions), cmocka_unit_test(test_swiglu), cmocka_unit_test(test_activation),
+        cmocka_unit_test(test_functions), cmocka_unit_test(test_activation),
         cmocka_unit_test(test_convert),   cmocka_unit_test(test_add),    cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_noise),     cmocka_unit_test(test_rope),   cmocka_unit_test(test_refusals),
     };

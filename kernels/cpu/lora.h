@@ -1,0 +1,18 @@
+/* The products of one LoRA pair, by the linear layer that it is of and by what passes that layer's rows. Tensors are
+ * F32; `room` is scratch of x's shape, used where the pair has dropout. */
+#ifndef SEMOLLM_KERNELS_CPU_LORA_H
+#define SEMOLLM_KERNELS_CPU_LORA_H
+
+#include "kernels/ops.h"
+
+/* c = alpha · op(a)·op(b) + beta · c. */
+bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c, Error *err);
+
+bool lora_drops(const Lora *lora);
+
+bool lora_low(Tensor x, const Lora *lora, float *room, Tensor low, Error *err);             /* dropout(x)·Aᵀ */
+bool lora_dlow(Tensor dy, const Lora *lora, Tensor dlow, Error *err);                       /* scale · dy·B */
+bool lora_db(Tensor dy, const Lora *lora, Tensor low, Tensor db, Error *err);               /* += scale · dyᵀ·low */
+bool lora_da(Tensor x, const Lora *lora, Tensor dlow, float *room, Tensor da, Error *err);  /* += dlowᵀ·dropout(x) */
+
+#endif
