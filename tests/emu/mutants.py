@@ -146,7 +146,9 @@ class Builder:
             mutated = os.path.join(folder, source)
             at = mutated if os.path.exists(mutated) else source
             out = os.path.join(folder, os.path.basename(source) + ".o")
-            command = self.compile[:1] + ["-I" + folder] + self.compile[1:] + ["-w", "-MF", out + ".d", "-c", "-o", out, at]
+            words = next(i for i, word in enumerate(self.compile) if word.startswith("-"))  # "ccache g++", for one
+            command = self.compile[:words] + ["-I" + folder] + self.compile[words:]
+            command += ["-w", "-MF", out + ".d", "-c", "-o", out, at]
             if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 return None
             made.append(out)
