@@ -74,10 +74,8 @@ template <int WIDTH>
 static __device__ __forceinline__ void apply(GatedUnitBackward, int64_t, int64_t, const float (*in)[WIDTH],
                                              float (*out)[WIDTH]) {
     for (int i = 0; i < WIDTH; i++) {
-        float g = in[0][i], up = in[1][i], dy = in[2][i], sigma = sigmoid(g);
-        out[0][i] = dy * up * sigma * (1.0f + g * (1.0f - sigma));
-        out[1][i] = dy * g * sigma;
-        out[2][i] = g * sigma * up;
+        out[0][i] = in[0][i], out[1][i] = in[1][i], out[2][i] = in[2][i];
+        gated_gradients(&out[0][i], &out[1][i], &out[2][i]);
     }
 }
 

@@ -25,7 +25,8 @@ template <int NT> struct Backward {
         LOW_BYTES = TILE_ROWS * LOW_ROW,
         SUM_ROW = 2 * WIDTH, /* floats: of dgate, then of dup */
         SUM_FLOATS = WARPS_HERE * TILE_ROWS * SUM_ROW,
-        LOWS = STAGES * WARPS_HERE * OUTS * TILE_BYTES, /* where the parts of shared memory begin */
+        STAGE_BYTES = WARPS_HERE * OUTS * TILE_BYTES,
+        LOWS = STAGES * STAGE_BYTES, /* where the parts of shared memory begin */
         SUMS = LOWS + STAGES * OUTS * LOW_BYTES,
         ALL = SUMS + 2 * SUM_FLOATS * (int)sizeof(float) /* one is read while the other is filled */
     };
@@ -34,10 +35,19 @@ template <int NT> struct Backward {
 struct GatedWalk {
     const bf16 *gate, *up, *dy;
     bf16 *dgate, *dup;
-    int64_t ldgate, ldup, lddy, lddgate, lddup;
+    int64_t ld, lddy;   /* of all but dy; of dy */
     Walk<bf16> outputs; /* of gate's and up's gradients, as one dy */
     Walk<bf16> product; /* of y, as an x */
     bool inner, gradient[OUTS];
+    int up_strips; /* the number of up's first */
+};
+
+/* Where a lane's 16 bytes of every eighth row are, the rows of a group counted from `row`: `at` in gate, up and their
+ * gradients, `dy_at` in dy, in bytes from the group's first row, `left` rows of the group from the lane's on. Offsets
+ * of 32 bits, which a uniform address is added to, spare the loop most of its arithmetic. */
+struct Lane {
+    uint32_t at, dy_at;
+    int left; /* 0 or less: none */
 };
 
 /* ---- a warp's tiles ---- */
@@ -48,14 +58,29 @@ static __device__ __forceinline__ int tile_at(int row, int chunk) { return row *
 /* Where a column of a row's sums lies, so that four rows' lanes meet in no bank. */
 static __device__ __forceinline__ int sum_at(int row, int column) { return column ^ (row % 4 * 8); }
 
-/* A lane's 16 bytes of every eighth row. */
-static __device__ __forceinline__ void load_tile(char *tile, const bf16 *from, int64_t ld, int64_t row, int64_t last,
-                                                 int64_t column, int64_t cols, int lane) {
+template <typename T> static __device__ __forceinline__ T *at_byte(T *base, uint32_t offset) {
+    return (T *)((char *)base + offset);
+}
+
+static __device__ __forceinline__ Lane lane_of(const GatedWalk &a, int64_t column, int rows, int lane) {
+    Lane l;
+    int64_t c = column + lane % 4 * 8;
+    l.at = (uint32_t)(2 * (lane / 4 * a.ld + c)), l.dy_at = (uint32_t)(2 * (lane / 4 * a.lddy + c));
+    l.left = c < a.product.cols ? rows - lane / 4 : 0;
+    return l;
+}
+
+static __device__ __forceinline__ void next_rows(const GatedWalk &a, Lane *l) {
+    l->at += (uint32_t)(2 * TILE_ROWS * a.ld), l->dy_at += (uint32_t)(2 * TILE_ROWS * a.lddy);
+    l->left -= TILE_ROWS;
+}
+
+/* The lane's bytes of a tile, `room` being where its first are to lie, and the others 8 rows on. */
+static __device__ __forceinline__ void load_tile(char *room, const bf16 *from, uint32_t at, int64_t ld, int left) {
 #pragma unroll
     for (int i = 0; i < TILE_ROWS / 8; i++) {
-        int r = lane / 4 + 8 * i;
-        bool valid = row + r < last && column + lane % 4 * 8 < cols;
-        copy_async16(tile + tile_at(r, lane % 4), valid ? from + (row + r) * ld + column + lane % 4 * 8 : from, valid);
+        bool valid = 8 * i < left;
+        copy_async16(room + 512 * i, valid ? at_byte(from, at + (uint32_t)(16 * i * ld)) : from, valid);
     }
 }
 
@@ -71,50 +96,47 @@ static __device__ __forceinline__ void load_low(char *to, const GatedWalk &a, in
                  valid ? k.low + (row + r) * k.ldlow + p.first + 8 * chunk : k.low, valid);
 }
 
-/* Eight elements of gate, up and dy become those of dgate, dup and y. */
-static __device__ __forceinline__ void gradients8(float gate[8], float up[8], float dy[8]) {
+/* What dropout leaves of eight elements of y as they are stored. */
+static __device__ __forceinline__ void drop8(float y[8], const DropoutMask &mask, int64_t row, int64_t column) {
+    float factor[8];
+    Eight<bf16> rounded;
+    pack8(rounded, y);
+    unpack8(y, rounded);
+    dropout_factor8(factor, mask, random_row(mask.key, row), column);
 #pragma unroll
-    for (int c = 0; c < 8; c++) {
-        float sigma = sigmoid(gate[c]), silu = gate[c] * sigma, d = dy[c];
-        dy[c] = silu * up[c];
-        gate[c] = d * up[c] * sigma * (1.0f + gate[c] * (1.0f - sigma));
-        up[c] = d * silu;
-    }
+    for (int c = 0; c < 8; c++) y[c] *= factor[c];
 }
 
-/* The tiles of gate, up and dy become those of dgate, dup and dropout(y). */
+/* Dropout's place of a lane's elements: its first row and column. */
+struct Drawn {
+    int64_t row, column;
+};
+
+/* A lane's share of the tiles of gate, up and dy becomes that of dgate, dup and dropout(y); it finds in `room` what it
+ * loaded itself. */
 template <bool DROPS>
-static __device__ __forceinline__ void make_tiles(char *tiles, const GatedWalk &a, int64_t row, int64_t last,
-                                                  int64_t column, int lane) {
-    column += lane % 4 * 8;
+static __device__ __forceinline__ void make_tiles(char *room, const GatedWalk &a, bf16 *dgate, bf16 *dup, const Lane &l,
+                                                  const Drawn &drawn) {
 #pragma unroll
     for (int i = 0; i < TILE_ROWS / 8; i++) {
-        int64_t r = row + lane / 4 + 8 * i;
-        bf16 *at = (bf16 *)(tiles + tile_at(lane / 4 + 8 * i, lane % 4)), *product = at + OUT_PRODUCT * TILE_BYTES / 2;
+        char *at = room + 512 * i;
         float gate[8], up[8], dy[8];
-        Eight<bf16> dgate, dup;
-        load8(gate, at);
-        load8(up, at + OUT_UP * TILE_BYTES / 2);
-        load8(dy, product);
-        gradients8(gate, up, dy);
-        if (DROPS && r < last) {
-            const DropoutMask &mask = a.product.lora.part[0].mask;
-            float factor[8], y[8];
-            Eight<bf16> rounded; /* what is dropped of is y as it was stored */
-            pack8(rounded, dy);
-            unpack8(y, rounded);
-            dropout_factor8(factor, mask, random_row(mask.key, r), column);
+        Eight<bf16> first, second;
+        load8(gate, (const bf16 *)at);
+        load8(up, (const bf16 *)(at + OUT_UP * TILE_BYTES));
+        load8(dy, (const bf16 *)(at + OUT_PRODUCT * TILE_BYTES));
 #pragma unroll
-            for (int c = 0; c < 8; c++) dy[c] = y[c] * factor[c];
-        }
-        pack8(dgate, gate);
-        pack8(dup, up);
-        store16(at, dgate.part[0]);
-        store16(at + OUT_UP * TILE_BYTES / 2, dup.part[0]);
-        store8(product, dy);
-        if (r >= last || column >= a.product.cols) continue;
-        store16(a.dgate + r * a.lddgate + column, dgate.part[0]);
-        store16(a.dup + r * a.lddup + column, dup.part[0]);
+        for (int c = 0; c < 8; c++) gated_gradients(&gate[c], &up[c], &dy[c]);
+        if (DROPS && 8 * i < l.left) drop8(dy, a.product.lora.part[0].mask, drawn.row + 8 * i, drawn.column);
+        pack8(first, gate);
+        pack8(second, up);
+        store16(at, first.part[0]);
+        store16(at + OUT_UP * TILE_BYTES, second.part[0]);
+        store8((bf16 *)(at + OUT_PRODUCT * TILE_BYTES), dy);
+        if (8 * i >= l.left) continue;
+        uint32_t to = l.at + (uint32_t)(16 * i * a.ld);
+        store16(at_byte(dgate, to), first.part[0]);
+        store16(at_byte(dup, to), second.part[0]);
     }
     __syncwarp();
 }
@@ -146,11 +168,11 @@ static __device__ __forceinline__ void put_inner(const GatedWalk &a, const float
     typedef Backward<NT> At;
     enum { ITEMS = TILE_ROWS * At::SUM_ROW / 4 };
     const Walk<bf16> &k = a.outputs;
-    row += (int64_t)step * TILE_ROWS;
-    sums += step % 2 * At::SUM_FLOATS;
     int item = ((int)threadIdx.x + step * ITEMS) % At::BLOCK, r = item / (At::SUM_ROW / 4);
     int column = sum_at(r, item % (At::SUM_ROW / 4) * 4), up = column >= At::WIDTH;
-    if (item >= ITEMS || row + r >= last || !k.lora.part[up].rank) return;
+    row += (int64_t)step * TILE_ROWS + r;
+    if (item >= ITEMS || row >= last || !k.lora.part[up].rank) return;
+    sums += step % 2 * At::SUM_FLOATS;
     float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (int warp = 0; warp < At::WARPS_HERE; warp++) {
@@ -158,8 +180,8 @@ static __device__ __forceinline__ void put_inner(const GatedWalk &a, const float
         total[0] += bits_float(raw.x), total[1] += bits_float(raw.y);
         total[2] += bits_float(raw.z), total[3] += bits_float(raw.w);
     }
-    int64_t strip = blockIdx.x + (up ? part_strips(k, 0) : 0);
-    store16(k.inner + (strip * k.rows + row + r) * k.width + column % At::WIDTH,
+    int64_t strip = blockIdx.x + (up ? a.up_strips : 0);
+    store16(k.inner + (strip * k.rows + row) * At::WIDTH + column % At::WIDTH,
             make_uint4(float_bits(total[0]), float_bits(total[1]), float_bits(total[2]), float_bits(total[3])));
 }
 
@@ -216,9 +238,9 @@ static __global__ void __launch_bounds__(Backward<NT>::BLOCK, 1) gated_backward_
     char *shared = shared_memory();
     float *sums = (float *)(shared + At::SUMS);
     int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    int64_t column = (int64_t)blockIdx.x * At::STRIP + warp * TILE_COLS, cols = a.product.cols, rows = a.product.rows;
+    int64_t column = (int64_t)blockIdx.x * At::STRIP + warp * TILE_COLS;
     int64_t row = blockIdx.y * a.product.group_rows, last = row + a.product.group_rows;
-    if (last > rows) last = rows;
+    if (last > a.product.rows) last = a.product.rows;
     uint32_t small[2][2][NT][2];
 #pragma unroll
     for (int at = 0; at < 8 * NT; at++) {
@@ -227,38 +249,45 @@ static __global__ void __launch_bounds__(Backward<NT>::BLOCK, 1) gated_backward_
         small[part][step][nt][half] = pack_bf16(small_at(a, part, c, j), small_at(a, part, c + 1, j));
     }
     float sum[OUTS][2][NT][4] = {};
-    int steps = (int)((last - row + TILE_ROWS - 1) / TILE_ROWS);
+    const bf16 *gate = a.gate + row * a.ld, *up = a.up + row * a.ld, *dy = a.dy + row * a.lddy;
+    bf16 *dgate = a.dgate + row * a.ld, *dup = a.dup + row * a.ld;
+    Lane here = lane_of(a, column, (int)(last - row), lane), ahead = here;
+    Drawn drawn = {row + lane / 4, column + lane % 4 * 8};
+    int steps = (int)((last - row + TILE_ROWS - 1) / TILE_ROWS), stage = 0, filled = 0;
+    char *const tiles = shared + warp * OUTS * TILE_BYTES, *const lows = shared + At::LOWS;
+    const int room = tile_at(lane / 4, lane % 4);
+    const int out_of = (int)threadIdx.x / (TILE_ROWS * NT), low_item = (int)threadIdx.x % (TILE_ROWS * NT);
     for (int step = 1 - STAGES; step < steps; step++) { /* the loads run ahead */
         if (step >= 0) {
             copy_async_wait<STAGES - 2>();
             __syncthreads(); /* this step's tiles are here; the last one's have been read, its sums are there */
             if (a.inner && step > 0) put_inner<NT>(a, sums, row, last, step - 1);
         }
-        int ahead = step + STAGES - 1;
-        if (ahead < steps) {
-            char *tiles = shared + (ahead % STAGES * At::WARPS_HERE + warp) * OUTS * TILE_BYTES;
-            char *lows = shared + At::LOWS + ahead % STAGES * OUTS * At::LOW_BYTES;
-            int64_t from = row + (int64_t)ahead * TILE_ROWS;
-            int out = (int)threadIdx.x / (TILE_ROWS * NT);
-            load_tile(tiles + OUT_GATE * TILE_BYTES, a.gate, a.ldgate, from, last, column, cols, lane);
-            load_tile(tiles + OUT_UP * TILE_BYTES, a.up, a.ldup, from, last, column, cols, lane);
-            load_tile(tiles + OUT_PRODUCT * TILE_BYTES, a.dy, a.lddy, from, last, column, cols, lane);
-            if (out < OUTS && a.gradient[out])
-                load_low<NT>(lows + out * At::LOW_BYTES, a, out, from, last, (int)threadIdx.x % (TILE_ROWS * NT));
+        if (step + STAGES - 1 < steps) {
+            char *to = tiles + filled * At::STAGE_BYTES + room;
+            load_tile(to + OUT_GATE * TILE_BYTES, gate, ahead.at, a.ld, ahead.left);
+            load_tile(to + OUT_UP * TILE_BYTES, up, ahead.at, a.ld, ahead.left);
+            load_tile(to + OUT_PRODUCT * TILE_BYTES, dy, ahead.dy_at, a.lddy, ahead.left);
+            if (out_of < OUTS && a.gradient[out_of])
+                load_low<NT>(lows + (filled * OUTS + out_of) * At::LOW_BYTES, a, out_of,
+                             row + (int64_t)(step + STAGES - 1) * TILE_ROWS, last, low_item);
+            next_rows(a, &ahead);
+            filled = filled + 1 < STAGES ? filled + 1 : 0;
         }
         copy_async_commit();
         if (step < 0) continue;
-        char *tiles = shared + (step % STAGES * At::WARPS_HERE + warp) * OUTS * TILE_BYTES;
-        const char *lows = shared + At::LOWS + step % STAGES * OUTS * At::LOW_BYTES;
-        make_tiles<DROPS>(tiles, a, row + (int64_t)step * TILE_ROWS, last, column, lane);
+        const char *tile = tiles + stage * At::STAGE_BYTES, *low = lows + stage * OUTS * At::LOW_BYTES;
+        make_tiles<DROPS>(tiles + stage * At::STAGE_BYTES + room, a, dgate, dup, here, drawn);
+        next_rows(a, &here);
+        drawn.row += TILE_ROWS;
+        stage = stage + 1 < STAGES ? stage + 1 : 0;
         float *mine = sums + step % 2 * At::SUM_FLOATS + warp * TILE_ROWS * At::SUM_ROW;
 #pragma unroll
         for (int out = 0; out < OUT_PRODUCT; out++)
-            if (a.inner) inner_tile<NT>(tiles + out * TILE_BYTES, small[out], mine, out * At::WIDTH, lane);
+            if (a.inner) inner_tile<NT>(tile + out * TILE_BYTES, small[out], mine, out * At::WIDTH, lane);
 #pragma unroll
         for (int out = 0; out < OUTS; out++)
-            if (a.gradient[out])
-                gradient_tile<NT>(tiles + out * TILE_BYTES, lows + out * At::LOW_BYTES, sum[out], lane);
+            if (a.gradient[out]) gradient_tile<NT>(tile + out * TILE_BYTES, low + out * At::LOW_BYTES, sum[out], lane);
     }
     __syncthreads();
     if (a.inner && steps > 0) put_inner<NT>(a, sums, row, last, steps - 1);
@@ -287,12 +316,14 @@ static bool wants_gate_up(const SwigluBackwardArgs *a) {
 
 static bool wants_any(const SwigluBackwardArgs *a) { return wants_gate_up(a) || tensor_present(a->down.da); }
 
-/* Whether 16-byte copies and whole fragments do, and sums fit registers. */
+/* Whether 16-byte copies, whole fragments and 32-bit offsets do, and sums fit registers. */
 static bool sizes_fit(const SwigluBackwardArgs *a, const GatedLora *lora) {
     const Tensor large[] = {a->gate, a->up, a->dy, a->dgate, a->dup};
     const Tensor small[] = {a->gate_up.low, a->down.dlow};
     const LoraPart *parts[] = {&lora->outputs.part[0], &lora->outputs.part[1], &lora->product.part[0]};
-    if (a->dy.dtype != DTYPE_BF16) return false;
+    int64_t ld = a->gate.ld > a->dy.ld ? a->gate.ld : a->dy.ld;
+    if (a->dy.dtype != DTYPE_BF16 || a->dy.rows * ld > UINT32_MAX / 4) return false;
+    if (a->up.ld != a->gate.ld || a->dgate.ld != a->gate.ld || a->dup.ld != a->gate.ld) return false;
     for (Tensor t : large)
         if (!rows_whole(t)) return false;
     for (Tensor t : small)
@@ -317,11 +348,9 @@ template <int NT> static GatedWalk walk_of(const SwigluBackwardArgs *a, const Ga
     typedef Backward<NT> At;
     int64_t n = a->dy.rows, f = a->dy.cols;
     GatedWalk w = {};
-    w.gate = (const bf16 *)a->gate.data, w.ldgate = a->gate.ld;
-    w.up = (const bf16 *)a->up.data, w.ldup = a->up.ld;
+    w.gate = (const bf16 *)a->gate.data, w.up = (const bf16 *)a->up.data, w.ld = a->gate.ld;
+    w.dgate = (bf16 *)a->dgate.data, w.dup = (bf16 *)a->dup.data;
     w.dy = (const bf16 *)a->dy.data, w.lddy = a->dy.ld;
-    w.dgate = (bf16 *)a->dgate.data, w.lddgate = a->dgate.ld;
-    w.dup = (bf16 *)a->dup.data, w.lddup = a->dup.ld;
     w.inner = tensor_present(a->gate_up.dlow);
     w.gradient[OUT_GATE] = tensor_present(a->gate_up.db[0]), w.gradient[OUT_UP] = tensor_present(a->gate_up.db[1]);
     w.gradient[OUT_PRODUCT] = tensor_present(a->down.da);
@@ -329,6 +358,7 @@ template <int NT> static GatedWalk walk_of(const SwigluBackwardArgs *a, const Ga
     k.rows = n, k.cols = f, k.strip = At::STRIP, k.width = At::WIDTH;
     int strips = strips_of(f, At::STRIP);
     int64_t most = most_groups(strips, n, 1);
+    w.up_strips = lora->outputs.part[0].rank ? strips : 0;
     k.group_rows = ((n + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     k.groups = (int)((n + k.group_rows - 1) / k.group_rows);
     w.outputs = w.product = k;
