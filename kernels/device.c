@@ -108,6 +108,15 @@ DType device_dtype(const Device *dev) { return dev->dtype; }
 
 int64_t device_chunk(const Device *dev) { return dev->kind == DEVICE_CUDA ? 1 << 28 : 1 << 24; }
 
+int64_t device_prefill(const Device *dev) { return dev->kind == DEVICE_CUDA ? 2048 : 1024; }
+
+size_t device_cache_bytes(Device *dev) {
+    const size_t least = (size_t)1 << 30, most = (size_t)8 << 30;
+    size_t available, all;
+    if (dev->kind != DEVICE_CUDA || !device_memory_info(dev, &available, &all, NULL)) return least;
+    return available / 2 < least ? least : available / 2 < most ? available / 2 : most;
+}
+
 void *device_alloc(Device *dev, size_t bytes, Error *err) {
     if (dev->plan) return plan_alloc(dev, bytes, err);
     ON_CUDA(alloc, bytes, err);

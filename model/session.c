@@ -47,7 +47,7 @@ static DecoderLimits limits_of(int slots, int64_t capacity, int64_t prefill) {
 static void take_caches(DecoderSession *session, Arena *arena) {
     Decoder *decoder = session->decoder;
     DType dtype = device_dtype(decoder->dev);
-    int64_t slots = session->slots + (device_kind(decoder->dev) == DEVICE_CUDA), width = decoder->kv_width;
+    int64_t slots = session->slots + device_records(decoder->dev), width = decoder->kv_width;
     int64_t rows = slots * session->capacity;
     for (int l = 0; l < decoder->config.layers; l++) {
         session->cache.k[l] = tensor_of(arena_take(arena, "cache.k", dtype, rows, width), dtype, rows, width);

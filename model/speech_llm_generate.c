@@ -3,12 +3,8 @@
 
 #include "model/speech_llm_internal.h"
 
-/* KV cache and prefill together. On a GPU steps of many sequences take hardly longer than of few. */
-static const size_t SESSION_BYTES_MAX = (size_t)1 << 30, GPU_SESSION_BYTES_MAX = (size_t)8 << 30;
 enum {
     CAPACITY_STEP = 128, /* so that the next batch, a little longer, finds room */
-    PREFILL_TOKENS = 1024,
-    GPU_PREFILL_TOKENS = 2048,
     RANK_TOGETHER = 64 /* candidates of a prompt that are scored side by side */
 };
 
@@ -21,20 +17,12 @@ static int64_t longest_prompt(const SpeechBatch *prompts) {
     return longest;
 }
 
-/* A GPU's limit is half of what is free, within reason. */
-static size_t session_bytes_max(Device *dev) {
-    size_t available, all;
-    if (device_kind(dev) != DEVICE_CUDA || !device_memory_info(dev, &available, &all, NULL)) return SESSION_BYTES_MAX;
-    size_t half = available / 2;
-    return half < SESSION_BYTES_MAX ? SESSION_BYTES_MAX : half < GPU_SESSION_BYTES_MAX ? half : GPU_SESSION_BYTES_MAX;
-}
-
 /* A session of at most `slots` slots, in multiples of `group`, fewer where they would take too much memory. */
 static bool open_session(SpeechLlm *model, int64_t slots, int group, int64_t capacity, int64_t prefill, Error *err) {
     session_close(model->session);
     model->session = NULL;
     model->asked_slots = slots;
-    const size_t most = session_bytes_max(model->dev);
+    const size_t most = device_cache_bytes(model->dev);
     if (slots > INT32_MAX / capacity) slots = INT32_MAX / capacity;
     while (slots > group && session_bytes(model->decoder, (int)slots, capacity, prefill) > most) slots /= 2;
     slots -= slots % group;
@@ -51,7 +39,7 @@ static bool cover_session(SpeechLlm *model, const SpeechBatch *prompts, int64_t 
     if (capacity > speech_llm_max_positions(model))
         return fail(err, "a prompt of %" PRId64 " tokens and %" PRId64 " more go past the LLM's %" PRId64 " positions",
                     longest, more, speech_llm_max_positions(model));
-    int64_t prefill = device_kind(model->dev) == DEVICE_CUDA ? GPU_PREFILL_TOKENS : PREFILL_TOKENS;
+    int64_t prefill = device_prefill(model->dev);
     if (prefill < longest) prefill = longest;
     const DecoderSession *have = model->session;
     if (have && session_slots(have) >= group && model->asked_slots >= count * group &&

@@ -512,7 +512,7 @@ extern "C" cudaError_t cudaDeviceReset(void) {
 
 static int arch(void) {
     const char *asked = getenv("EMU_ARCH");
-    return asked ? atoi(asked) : 80;
+    return asked ? atoi(asked) : 90;
 }
 
 static int shared_optin(void) { return arch() >= 90 ? 227 * 1024 : 163 * 1024; }
