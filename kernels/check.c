@@ -155,6 +155,7 @@ bool check_linear(const Device *dev, const LinearArgs *a, Error *err) {
     need(c, "x", a->x, n, in);
     need(c, "weight", a->weight, out, in);
     maybe(c, "bias", a->bias, 1, out);
+    maybe(c, "residual", a->residual, n, out);
     need(c, "y", a->y, n, out);
     need_loras(c, a->lora, n, in, out, &rank);
     if (rank) need(c, "low", a->low, n, rank);

@@ -35,9 +35,8 @@ static OpCost lora_cost(const Lora *lora, int64_t n) {
 COST(Linear, linear) {
     int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows;
     OpCost lora = lora_cost(a->lora, n);
-    double y = bytes_of(a->y) * (a->accumulate ? 2.0 : 1.0);
-    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + y + lora.bytes +
-                        (lora.bytes > 0.0 ? bytes_of(a->low) : 0.0),
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->residual) + bytes_of(a->y) +
+                        lora.bytes + (lora.bytes > 0.0 ? bytes_of(a->low) : 0.0),
                     product(n, out, in) + lora.flops + function_flops(a->act) * elements(a->y)};
 }
 

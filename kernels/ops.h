@@ -71,7 +71,7 @@ enum { LINEAR_PARTS = 3 };
  * will. 0: the device has no use for any. Results do not depend on it but for rounding. */
 int64_t linear_tail(const Device *dev, int64_t rank); /* of Σr */
 
-/* y = act(x·Wᵀ + bias + LoRA) (+ y where accumulate, after the activation). */
+/* y = act(x·Wᵀ + bias + LoRA) (+ residual, after the activation). */
 typedef struct LinearArgs {
     Tensor x;      /* [n, in] */
     Tensor weight; /* [out, in] */
@@ -79,9 +79,9 @@ typedef struct LinearArgs {
     Lora lora[LINEAR_PARTS];
     int64_t tail; /* 0, or at least linear_tail's columns past x and weight */
     Activation act;
-    bool accumulate;
-    Tensor y;   /* [n, out] */
-    Tensor low; /* [n, Σr]: dropout(x)·Aᵀ of each pair, kept for backward; absent without LoRA */
+    Tensor residual; /* [n, out] or absent; may be y itself */
+    Tensor y;        /* [n, out] */
+    Tensor low;      /* [n, Σr]: dropout(x)·Aᵀ of each pair, kept for backward; absent without LoRA */
 } LinearArgs;
 OP(Linear, linear);
 

@@ -248,8 +248,8 @@ static bool pre_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const Wavl
                  .beta = layer->beta2, .eps = eps, .y = normed) &&
            APPLY(pass, err, Linear, linear, .x = normed, .weight = layer->in, .bias = layer->in_bias, .act = ACT_GELU,
                  .y = wide) &&
-           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias,
-                 .accumulate = true, .y = y);
+           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias, .residual = y,
+                 .y = y);
 }
 
 static bool post_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass,
