@@ -132,7 +132,7 @@ static bool spread(Decoder *decoder, const Acts *acts, Tensor rows, Tensor to, E
 static bool last_rows_back(Decoder *decoder, const Acts *acts, const Pass *pass, Tensor dx, Tensor datt, Error *err) {
     int last = decoder->config.layers - 1;
     int64_t n = pass->responses;
-    Tensor sum = tensor_rows(acts->final_sum, 0, n), rows = tensor_rows(acts->dlast, 0, n);
+    Tensor sum = tensor_rows(acts->last_out, 0, n), rows = tensor_rows(acts->dlast, 0, n);
     Tensor datt_rows = tensor_rows(acts->dlast_att, 0, n);
     return norm_back(decoder, sum, decoder->norm, acts->final_rstd, tensor_rows(acts->dfinal, 0, n), rows, false,
                      err) &&
