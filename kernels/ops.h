@@ -102,22 +102,20 @@ OP(LinearBackward, linear_backward);
 
 /* ---- normalisation ------------------------------------------------------------------------ */
 
-/* s = x (+ residual); y = act((s - mean)·rstd·gamma + beta), population variance over the row. */
+/* y = act((x - mean)·rstd·gamma + beta), population variance over the row. */
 typedef struct LayerNormArgs {
     Tensor x;           /* [n, d] */
-    Tensor residual;    /* [n, d] or absent */
-    Tensor sum;         /* [n, d] where s is kept, or absent; may alias x or residual */
     Tensor gamma, beta; /* [1, d] */
     float eps;
     Activation act;
-    Tensor y;          /* [n, d]; may alias x, residual (and sum where s is not wanted) */
+    Tensor y;          /* [n, d]; may alias x */
     Tensor mean, rstd; /* [1, n] F32 for backward, or absent */
 } LayerNormArgs;
 OP(LayerNorm, layer_norm);
 
 /* Without activation. */
 typedef struct LayerNormBackwardArgs {
-    Tensor sum; /* [n, d]: s of the forward */
+    Tensor x; /* [n, d]: the forward's */
     Tensor gamma, mean, rstd, dy;
     Tensor dx;            /* [n, d] or absent; may alias dy */
     Tensor residual_grad; /* [n, d] or absent: added to dx (the gradient that bypasses the norm); may alias dx */
@@ -125,20 +123,20 @@ typedef struct LayerNormBackwardArgs {
 } LayerNormBackwardArgs;
 OP(LayerNormBackward, layer_norm_backward);
 
-/* s = x (+ residual); y = s·rstd·gamma with rstd = (mean(s²) + eps)^-½ over each of `groups` equal
- * parts of the row (1 for a layer's norm; heads for Qwen3's q and k norms). gamma [1, d / groups]. */
+/* y = x·rstd·gamma with rstd = (mean(x²) + eps)^-½ over each of `groups` equal parts of the row (1 for a
+ * layer's norm; heads for Qwen3's q and k norms). */
 typedef struct RmsNormArgs {
-    Tensor x, residual, sum; /* as in LayerNormArgs */
-    Tensor gamma;
+    Tensor x;     /* [n, d] */
+    Tensor gamma; /* [1, d / groups] */
     float eps;
     int groups;
-    Tensor y;    /* [n, d]; may alias x, residual */
+    Tensor y;    /* [n, d]; may alias x */
     Tensor rstd; /* [n, groups] F32, or absent */
 } RmsNormArgs;
 OP(RmsNorm, rms_norm);
 
 typedef struct RmsNormBackwardArgs {
-    Tensor sum, gamma, rstd, dy;
+    Tensor x, gamma, rstd, dy; /* x: the forward's */
     int groups;
     Tensor dx;            /* [n, d] or absent; may alias dy */
     Tensor residual_grad; /* [n, d] or absent: added to dx; may alias dx */
