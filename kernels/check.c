@@ -160,6 +160,7 @@ bool check_linear(const Device *dev, const LinearArgs *a, Error *err) {
     need(c, "x", a->x, n, in);
     need(c, "weight", a->weight, out, in);
     maybe(c, "bias", a->bias, 1, out);
+    maybe(c, "residual", a->residual, n, out);
     need(c, "y", a->y, n, out);
     need_loras(c, a->lora, n, in, out, &rank);
     if (rank) need(c, "low", a->low, n, rank);
@@ -205,8 +206,6 @@ bool check_layer_norm(const Device *dev, const LayerNormArgs *a, Error *err) {
     BEGIN("layer_norm");
     int64_t n = a->x.rows, d = a->x.cols;
     need(c, "x", a->x, n, d);
-    maybe(c, "residual", a->residual, n, d);
-    maybe(c, "sum", a->sum, n, d);
     need(c, "gamma", a->gamma, 1, d);
     need(c, "beta", a->beta, 1, d);
     need(c, "y", a->y, n, d);
@@ -220,7 +219,7 @@ bool check_layer_norm_backward(const Device *dev, const LayerNormBackwardArgs *a
     BEGIN("layer_norm_backward");
     int64_t n = a->dy.rows, d = a->dy.cols;
     need(c, "dy", a->dy, n, d);
-    need(c, "sum", a->sum, n, d);
+    need(c, "x", a->x, n, d);
     need(c, "gamma", a->gamma, 1, d);
     need32(c, "mean", a->mean, 1, n);
     need32(c, "rstd", a->rstd, 1, n);
@@ -240,8 +239,6 @@ bool check_rms_norm(const Device *dev, const RmsNormArgs *a, Error *err) {
     int64_t n = a->x.rows, d = a->x.cols;
     need_groups(c, d, a->groups);
     need(c, "x", a->x, n, d);
-    maybe(c, "residual", a->residual, n, d);
-    maybe(c, "sum", a->sum, n, d);
     if (!check.failed) need(c, "gamma", a->gamma, 1, d / a->groups);
     need(c, "y", a->y, n, d);
     maybe32(c, "rstd", a->rstd, n, a->groups);
@@ -253,7 +250,7 @@ bool check_rms_norm_backward(const Device *dev, const RmsNormBackwardArgs *a, Er
     int64_t n = a->dy.rows, d = a->dy.cols;
     need_groups(c, d, a->groups);
     need(c, "dy", a->dy, n, d);
-    need(c, "sum", a->sum, n, d);
+    need(c, "x", a->x, n, d);
     if (!check.failed) need(c, "gamma", a->gamma, 1, d / a->groups);
     need32(c, "rstd", a->rstd, n, a->groups);
     maybe(c, "dx", a->dx, n, d);

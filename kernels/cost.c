@@ -35,14 +35,13 @@ static OpCost lora_cost(const Lora *lora, int64_t n) {
 COST(Linear, linear) {
     int64_t n = a->x.rows, in = a->x.cols, out = a->weight.rows;
     OpCost lora = lora_cost(a->lora, n);
-    double y = bytes_of(a->y) * (a->accumulate ? 2.0 : 1.0);
     for (int i = 0; i < LINEAR_PARTS && a->low_known; i++) {
         if (!tensor_present(a->lora[i].a)) continue;
         lora.bytes -= bytes_of(a->lora[i].a);
         lora.flops -= product(n, a->lora[i].a.rows, in);
     }
-    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + y + lora.bytes +
-                        (lora.bytes > 0.0 ? bytes_of(a->low) : 0.0),
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->residual) + bytes_of(a->y) +
+                        lora.bytes + (lora.bytes > 0.0 ? bytes_of(a->low) : 0.0),
                     product(n, out, in) + lora.flops + function_flops(a->act) * elements(a->y)};
 }
 
@@ -81,13 +80,13 @@ COST(LinearBackward, linear_backward) {
 }
 
 COST(LayerNorm, layer_norm) {
-    double bytes = bytes_of(a->x) + bytes_of(a->residual) + bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->beta) +
-                   bytes_of(a->y) + bytes_of(a->mean) + bytes_of(a->rstd);
+    double bytes = bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->beta) + bytes_of(a->y) + bytes_of(a->mean) +
+                   bytes_of(a->rstd);
     return (OpCost){bytes, (8.0 + function_flops(a->act)) * elements(a->x)};
 }
 
 COST(LayerNormBackward, layer_norm_backward) {
-    double bytes = bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->mean) + bytes_of(a->rstd) + bytes_of(a->dy) +
+    double bytes = bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->mean) + bytes_of(a->rstd) + bytes_of(a->dy) +
                    bytes_of(a->dx) + bytes_of(a->residual_grad) + 2.0 * (bytes_of(a->dgamma) + bytes_of(a->dbeta));
     double each = (tensor_present(a->dx) ? 12.0 : 0.0) + (tensor_present(a->dgamma) ? 4.0 : 0.0) +
                   (tensor_present(a->dbeta) ? 1.0 : 0.0);
@@ -95,13 +94,12 @@ COST(LayerNormBackward, layer_norm_backward) {
 }
 
 COST(RmsNorm, rms_norm) {
-    double bytes = bytes_of(a->x) + bytes_of(a->residual) + bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->y) +
-                   bytes_of(a->rstd);
+    double bytes = bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->y) + bytes_of(a->rstd);
     return (OpCost){bytes, 5.0 * elements(a->x)};
 }
 
 COST(RmsNormBackward, rms_norm_backward) {
-    double bytes = bytes_of(a->sum) + bytes_of(a->gamma) + bytes_of(a->rstd) + bytes_of(a->dy) + bytes_of(a->dx) +
+    double bytes = bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->rstd) + bytes_of(a->dy) + bytes_of(a->dx) +
                    bytes_of(a->residual_grad) + 2.0 * bytes_of(a->dgamma);
     double each = (tensor_present(a->dx) ? 8.0 : 0.0) + (tensor_present(a->dgamma) ? 3.0 : 0.0);
     return (OpCost){bytes, each * elements(a->dy)};

@@ -71,7 +71,7 @@ enum { LINEAR_PARTS = 3 };
  * will. 0: the device has no use for any. Results do not depend on it but for rounding. */
 int64_t linear_tail(const Device *dev, int64_t rank); /* of Σr */
 
-/* y = act(x·Wᵀ + bias + LoRA) (+ y where accumulate, after the activation). */
+/* y = act(x·Wᵀ + bias + LoRA) (+ residual, after the activation). */
 typedef struct LinearArgs {
     Tensor x;      /* [n, in] */
     Tensor weight; /* [out, in] */
@@ -79,10 +79,10 @@ typedef struct LinearArgs {
     Lora lora[LINEAR_PARTS];
     int64_t tail; /* 0, or at least linear_tail's columns past x and weight */
     Activation act;
-    bool accumulate;
-    Tensor y;   /* [n, out] */
-    Tensor low; /* [n, Σr]: dropout(x)·Aᵀ of each pair, kept for backward; absent without LoRA */
-    bool low_known; /* low holds them already: what made x computed them (op_swiglu) */
+    Tensor residual; /* [n, out] or absent; may be y itself */
+    Tensor y;        /* [n, out] */
+    Tensor low;      /* [n, Σr]: dropout(x)·Aᵀ of each pair, kept for backward; absent without LoRA */
+    bool low_known;  /* low holds them already: what made x computed them (op_swiglu) */
 } LinearArgs;
 OP(Linear, linear);
 
@@ -105,22 +105,20 @@ OP(LinearBackward, linear_backward);
 
 /* ---- normalisation ------------------------------------------------------------------------ */
 
-/* s = x (+ residual); y = act((s - mean)·rstd·gamma + beta), population variance over the row. */
+/* y = act((x - mean)·rstd·gamma + beta), population variance over the row. */
 typedef struct LayerNormArgs {
     Tensor x;           /* [n, d] */
-    Tensor residual;    /* [n, d] or absent */
-    Tensor sum;         /* [n, d] where s is kept, or absent; may alias x or residual */
     Tensor gamma, beta; /* [1, d] */
     float eps;
     Activation act;
-    Tensor y;          /* [n, d]; may alias x, residual (and sum where s is not wanted) */
+    Tensor y;          /* [n, d]; may alias x */
     Tensor mean, rstd; /* [1, n] F32 for backward, or absent */
 } LayerNormArgs;
 OP(LayerNorm, layer_norm);
 
 /* Without activation. */
 typedef struct LayerNormBackwardArgs {
-    Tensor sum; /* [n, d]: s of the forward */
+    Tensor x; /* [n, d]: the forward's */
     Tensor gamma, mean, rstd, dy;
     Tensor dx;            /* [n, d] or absent; may alias dy */
     Tensor residual_grad; /* [n, d] or absent: added to dx (the gradient that bypasses the norm); may alias dx */
@@ -128,20 +126,20 @@ typedef struct LayerNormBackwardArgs {
 } LayerNormBackwardArgs;
 OP(LayerNormBackward, layer_norm_backward);
 
-/* s = x (+ residual); y = s·rstd·gamma with rstd = (mean(s²) + eps)^-½ over each of `groups` equal
- * parts of the row (1 for a layer's norm; heads for Qwen3's q and k norms). gamma [1, d / groups]. */
+/* y = x·rstd·gamma with rstd = (mean(x²) + eps)^-½ over each of `groups` equal parts of the row (1 for a
+ * layer's norm; heads for Qwen3's q and k norms). */
 typedef struct RmsNormArgs {
-    Tensor x, residual, sum; /* as in LayerNormArgs */
-    Tensor gamma;
+    Tensor x;     /* [n, d] */
+    Tensor gamma; /* [1, d / groups] */
     float eps;
     int groups;
-    Tensor y;    /* [n, d]; may alias x, residual */
+    Tensor y;    /* [n, d]; may alias x */
     Tensor rstd; /* [n, groups] F32, or absent */
 } RmsNormArgs;
 OP(RmsNorm, rms_norm);
 
 typedef struct RmsNormBackwardArgs {
-    Tensor sum, gamma, rstd, dy;
+    Tensor x, gamma, rstd, dy; /* x: the forward's */
     int groups;
     Tensor dx;            /* [n, d] or absent; may alias dy */
     Tensor residual_grad; /* [n, d] or absent: added to dx; may alias dx */

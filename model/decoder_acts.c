@@ -105,12 +105,11 @@ static void take_shared(const Layout *to, Acts *acts, const DecoderLimits *limit
     DType dtype = device_dtype(to->decoder->dev);
     int64_t n = limits->tokens, r = limits->responses, q = to->decoder->q_width, d = c->hidden;
     acts->normed = take_tailed(to, "normed", -1, n, d, PROJ_Q, PROJ_GATE);
-    acts->out = take(to, "out", -1, dtype, n, d);
     acts->prod = take_tailed(to, "product", -1, n, c->ffn, PROJ_DOWN, PROJ_DOWN);
     if (c->qk_norm) acts->rotated = take(to, "rotated", -1, dtype, n, to->decoder->qkv_width);
     acts->last_att = take_tailed(to, "last_attention", -1, r, q, PROJ_O, PROJ_O);
     acts->last_x = take(to, "last_x", -1, dtype, r, d);
-    acts->final_sum = take(to, "final_sum", -1, dtype, r, d);
+    acts->last_out = limits->training ? take(to, "last_out", -1, dtype, r, d) : acts->last_x;
     acts->final_rstd = take(to, "final_rstd", -1, DTYPE_F32, r, 1);
     acts->final = take(to, "final", -1, dtype, r, d);
     acts->chunk = chunk_rows(to->decoder->dev, c->vocab, r);

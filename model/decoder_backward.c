@@ -40,11 +40,11 @@ static bool norm_again(Decoder *decoder, Tensor x, Tensor gamma, Tensor y, Error
 }
 
 /* dx becomes the gradient through the norm (of dy) plus that which bypasses it (dx itself where `add`). */
-static bool norm_back(Decoder *decoder, Tensor sum, Tensor gamma, Tensor rstd, Tensor dy, Tensor dx, bool add,
+static bool norm_back(Decoder *decoder, Tensor x, Tensor gamma, Tensor rstd, Tensor dy, Tensor dx, bool add,
                       Error *err) {
-    RmsNormBackwardArgs args = {.sum = sum,
+    RmsNormBackwardArgs args = {.x = x,
                                 .gamma = gamma,
-                                .rstd = tensor_rows(rstd, 0, sum.rows),
+                                .rstd = tensor_rows(rstd, 0, x.rows),
                                 .dy = dy,
                                 .groups = 1,
                                 .dx = dx,
@@ -122,7 +122,7 @@ static bool unturn(Decoder *decoder, const Acts *acts, Tensor dx, int heads, Err
 
 static bool heads_back(Decoder *decoder, Tensor raw, Tensor gamma, Tensor rstd, int heads, Tensor dx, Error *err) {
     RmsNormBackwardArgs args = {
-        .sum = raw, .gamma = gamma, .rstd = tensor_rows(rstd, 0, raw.rows), .dy = dx, .groups = heads, .dx = dx};
+        .x = raw, .gamma = gamma, .rstd = tensor_rows(rstd, 0, raw.rows), .dy = dx, .groups = heads, .dx = dx};
     return RUN(decoder, rms_norm_backward, &args, err);
 }
 
@@ -177,9 +177,9 @@ static bool spread(Decoder *decoder, const Acts *acts, Tensor rows, Tensor to, E
 static bool last_rows_back(Decoder *decoder, const Acts *acts, const Pass *pass, Tensor dx, Tensor datt, Error *err) {
     int last = decoder->config.layers - 1;
     int64_t n = pass->responses;
-    Tensor sum = tensor_rows(acts->final_sum, 0, n), rows = tensor_rows(acts->dlast, 0, n);
+    Tensor out = tensor_rows(acts->last_out, 0, n), rows = tensor_rows(acts->dlast, 0, n);
     Tensor datt_rows = tensor_rows(acts->dlast_att, 0, n);
-    return norm_back(decoder, sum, decoder->norm, acts->final_rstd, tensor_rows(acts->dfinal, 0, n), rows, false,
+    return norm_back(decoder, out, decoder->norm, acts->final_rstd, tensor_rows(acts->dfinal, 0, n), rows, false,
                      err) &&
            mlp_back(decoder, acts, pass, last, rows, datt_rows, err) && spread(decoder, acts, rows, dx, err) &&
            spread(decoder, acts, datt_rows, datt, err);

@@ -78,13 +78,14 @@ Tensor group_low(const Decoder *decoder, const Acts *acts, int layer, int first,
     return rank ? tensor_of(low.data, low.dtype, n, rank) : (Tensor){0};
 }
 
-/* The projections of one input x into their columns of y. */
-static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x, Tensor y,
-                    Error *err) {
+/* The projections of one input x into their columns of y, on top of the residual stream where that is given. */
+static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x,
+                    Tensor residual, Tensor y, Error *err) {
     LinearArgs args = {.x = x,
                        .weight = group_weight(&decoder->layers[layer], first),
                        .bias = group_bias(&decoder->layers[layer], first),
                        .tail = group_tail(decoder, layer, first),
+                       .residual = residual,
                        .y = y,
                        .low = group_low(decoder, acts, layer, first, x.rows)};
     group_loras(decoder, acts, pass, layer, first, args.lora);
@@ -179,34 +180,23 @@ static bool attend(Decoder *decoder, const Acts *acts, const Pass *pass, int lay
 
 /* ---- layers ---- */
 
-static bool norm(Decoder *decoder, Tensor x, Tensor residual, Tensor sum, Tensor gamma, Tensor rstd, Tensor y,
-                 Error *err) {
+static bool norm(Decoder *decoder, Tensor x, Tensor gamma, Tensor rstd, Tensor y, Error *err) {
     if (tensor_present(rstd)) rstd = tensor_rows(rstd, 0, x.rows);
-    RmsNormArgs args = {.x = x,
-                        .residual = residual,
-                        .sum = sum,
-                        .gamma = gamma,
-                        .eps = decoder->config.eps,
-                        .groups = 1,
-                        .y = y,
-                        .rstd = rstd};
+    RmsNormArgs args = {.x = x, .gamma = gamma, .eps = decoder->config.eps, .groups = 1, .y = y, .rstd = rstd};
     return RUN(decoder, rms_norm, &args, err);
 }
 
-/* From the residual stream (or, after the first layer, the last output and the stream it belongs on)
- * to attention's output. */
+/* The residual stream entering a layer. */
+static Tensor stream_into(const Acts *acts, const Pass *pass, int layer) {
+    return layer == 0 ? pass->input : tensor_rows(acts->layers[layer].x, 0, pass->n);
+}
+
+/* From the residual stream to attention's output. */
 static bool attention_block(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
     const LayerActs *la = &acts->layers[layer];
-    int64_t n = pass->n;
-    Tensor normed = tensor_rows(acts->normed, 0, n), x = tensor_rows(la->x, 0, n), in = pass->input, residual = {0};
-    Tensor sum = in.data == x.data ? (Tensor){0} : x;
-    if (layer > 0) {
-        in = tensor_rows(acts->out, 0, n);
-        residual = tensor_rows(acts->layers[layer - 1].mid, 0, n);
-        sum = x;
-    }
-    return norm(decoder, in, residual, sum, decoder->layers[layer].input_norm, la->x_rstd, normed, err) &&
-           project(decoder, acts, pass, layer, PROJ_Q, normed, tensor_rows(la->qkv, 0, n), err) &&
+    Tensor normed = tensor_rows(acts->normed, 0, pass->n), none = {0};
+    return norm(decoder, stream_into(acts, pass, layer), decoder->layers[layer].input_norm, la->x_rstd, normed, err) &&
+           project(decoder, acts, pass, layer, PROJ_Q, normed, none, tensor_rows(la->qkv, 0, pass->n), err) &&
            turn_queries(decoder, acts, pass, layer, err) && attend(decoder, acts, pass, layer, err);
 }
 
@@ -227,25 +217,26 @@ static bool gated_unit(Decoder *decoder, const Acts *acts, const Pass *pass, int
     return RUN(decoder, swiglu, &args, err);
 }
 
-/* From attention's output to the layer's, which acts->out gets without the residual stream: that is in
- * `mid`. Row by row, so the last layer does it for response rows alone. */
+/* From attention's output to the residual stream that leaves the layer. Row by row, so the last layer does it for
+ * response rows alone. */
 static bool mlp_block(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Error *err) {
     const LayerActs *la = &acts->layers[layer];
     bool last = layer_last(decoder, layer);
     int64_t n = last ? pass->responses : pass->n;
     Tensor att = tensor_rows(last ? acts->last_att : la->att, 0, n);
-    Tensor x = tensor_rows(last ? acts->last_x : la->x, 0, n);
-    Tensor mid = acts->limits.training ? tensor_rows(la->mid, 0, n) : x;
-    Tensor out = tensor_rows(acts->out, 0, n), normed = tensor_rows(acts->normed, 0, n);
+    Tensor stream = stream_into(acts, pass, layer), x = last ? tensor_rows(acts->last_x, 0, n) : stream;
+    Tensor mid = tensor_rows(acts->limits.training || !last ? la->mid : acts->last_x, 0, n);
+    Tensor out = tensor_rows(last ? acts->last_out : acts->layers[layer + 1].x, 0, n);
+    Tensor normed = tensor_rows(acts->normed, 0, n), none = {0};
     Tensor gate_up = tensor_rows(la->gate_up, 0, n), prod = tensor_rows(acts->prod, 0, n);
     if (last && (!gather(decoder, tensor_rows(la->att, 0, pass->n), acts->rows, att, err) ||
-                 !gather(decoder, tensor_rows(la->x, 0, pass->n), acts->rows, x, err)))
+                 !gather(decoder, stream, acts->rows, x, err)))
         return false;
-    return project(decoder, acts, pass, layer, PROJ_O, att, out, err) &&
-           norm(decoder, out, x, mid, decoder->layers[layer].post_norm, la->mid_rstd, normed, err) &&
-           project(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, err) &&
+    return project(decoder, acts, pass, layer, PROJ_O, att, x, mid, err) &&
+           norm(decoder, mid, decoder->layers[layer].post_norm, la->mid_rstd, normed, err) &&
+           project(decoder, acts, pass, layer, PROJ_GATE, normed, none, gate_up, err) &&
            gated_unit(decoder, acts, pass, layer, gate_up, prod, err) &&
-           project(decoder, acts, pass, layer, PROJ_DOWN, prod, out, err);
+           project(decoder, acts, pass, layer, PROJ_DOWN, prod, mid, out, err);
 }
 
 bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err) {
@@ -256,9 +247,8 @@ bool pass_forward(Decoder *decoder, Acts *acts, const Pass *pass, Error *err) {
         if (!mlp_block(decoder, acts, pass, l, err)) return false;
     }
     int64_t n = pass->responses;
-    Tensor mid = tensor_rows(acts->limits.training ? acts->layers[last].mid : acts->last_x, 0, n);
-    return norm(decoder, tensor_rows(acts->out, 0, n), mid, tensor_rows(acts->final_sum, 0, n), decoder->norm,
-                acts->final_rstd, tensor_rows(acts->final, 0, n), err);
+    return norm(decoder, tensor_rows(acts->last_out, 0, n), decoder->norm, acts->final_rstd,
+                tensor_rows(acts->final, 0, n), err);
 }
 
 /* ---- logits ---- */

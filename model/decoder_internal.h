@@ -32,11 +32,11 @@ typedef struct LayerActs {
 typedef struct Acts {
     DecoderLimits limits;
     LayerActs *layers;
-    Tensor normed, out, prod; /* [n, d], [n, d], [n, ffn] */
-    Tensor rotated;           /* [n, qkv] with q and k norms: what attention reads */
-    Tensor last_att;          /* [responses, heads · dim]: rows that leave the last layer */
-    Tensor last_x;            /* [responses, d] */
-    Tensor final_sum, final_rstd, final;
+    Tensor normed, prod;     /* [n, d], [n, ffn] */
+    Tensor rotated;          /* [n, qkv] with q and k norms: what attention reads */
+    Tensor last_att;         /* [responses, heads · dim]: rows that leave the last layer */
+    Tensor last_x, last_out; /* [responses, d]: the residual stream of those, entering the layer and leaving it */
+    Tensor final_rstd, final;
     int64_t chunk; /* rows of logits at a time */
     Tensor logits, row_loss;
     Tensor dfinal, dlast, dlast_att, dx, datt, dnormed, dprod, dqkv; /* training */
@@ -59,7 +59,7 @@ typedef struct Cache {
 typedef struct Pass {
     int64_t n, responses;
     Packed segments;
-    Tensor input; /* [n, d]: embeddings; in the first layer's x, or copied there */
+    Tensor input; /* [n, d]: embeddings, where the first layer reads them: its x, or without backward anywhere */
     bool dropout;
     uint32_t step;
     const Cache *cache;

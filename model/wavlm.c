@@ -66,7 +66,6 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
     work->state[1] = take(arena, "encoder.state.odd", dtype, n, hidden);
     if (config->pre_norm) work->attention_in = take(arena, "encoder.normed", dtype, n, hidden);
     work->attended = take(arena, "encoder.attended", dtype, n, hidden);
-    work->mid = take(arena, "encoder.mid", dtype, n, hidden);
     work->wide = take(arena, "encoder.wide", dtype, 1, n * widest);
     work->gate = take(arena, "encoder.gate", DTYPE_F32, n, config->heads);
     work->bias = take(kept, "encoder.position", DTYPE_F32, config->heads, 2 * work->longest_frames - 1);
@@ -217,9 +216,9 @@ static bool features(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, co
     return true;
 }
 
-/* Gated attention of `u` to `y`, without the residual. */
+/* y = x + gated attention of `u`. */
 static bool attend(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass, Packed frames,
-                   Tensor u, Tensor y, Error *err) {
+                   Tensor u, Tensor x, Tensor y, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     const int64_t hidden = config->hidden, n = frames.total;
     const int dim = (int)(hidden / config->heads);
@@ -232,40 +231,40 @@ static bool attend(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *
                  .k = tensor_cols(qkv, hidden, hidden), .v = tensor_cols(qkv, 2 * hidden, hidden), .queries = frames,
                  .keys = frames, .heads = config->heads, .kv_heads = config->heads, .dim = dim,
                  .scale = 1.0f / sqrtf((float)dim), .bias = work->bias, .gate = gate, .out = attended) &&
-           APPLY(pass, err, Linear, linear, .x = attended, .weight = layer->out, .bias = layer->out_bias, .y = y);
+           APPLY(pass, err, Linear, linear, .x = attended, .weight = layer->out, .bias = layer->out_bias, .residual = x,
+                 .y = y);
+}
+
+/* y += the feed-forward network of `u`. */
+static bool feed_forward(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass, Tensor u,
+                         Tensor y, Error *err) {
+    Tensor wide = shaped(work->wide, u.rows, wavlm->config.ffn);
+    return APPLY(pass, err, Linear, linear, .x = u, .weight = layer->in, .bias = layer->in_bias, .act = ACT_GELU,
+                 .y = wide) &&
+           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias, .residual = y,
+                 .y = y);
+}
+
+static bool norm(const Wavlm *wavlm, OpPass *pass, Tensor x, Tensor gamma, Tensor beta, Tensor y, Error *err) {
+    return APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = gamma, .beta = beta, .eps = wavlm->config.eps,
+                 .y = y);
 }
 
 static bool pre_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass,
                            Packed frames, Tensor x, Tensor y, Error *err) {
-    const float eps = wavlm->config.eps;
-    const int64_t n = frames.total;
-    Tensor normed = tensor_rows(work->attention_in, 0, n), mid = tensor_rows(work->mid, 0, n);
-    Tensor wide = shaped(work->wide, n, wavlm->config.ffn);
-    return APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = layer->gamma1, .beta = layer->beta1, .eps = eps,
-                 .y = normed) &&
-           attend(wavlm, work, layer, pass, frames, normed, mid, err) &&
-           APPLY(pass, err, LayerNorm, layer_norm, .x = mid, .residual = x, .sum = y, .gamma = layer->gamma2,
-                 .beta = layer->beta2, .eps = eps, .y = normed) &&
-           APPLY(pass, err, Linear, linear, .x = normed, .weight = layer->in, .bias = layer->in_bias, .act = ACT_GELU,
-                 .y = wide) &&
-           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias,
-                 .accumulate = true, .y = y);
+    Tensor normed = tensor_rows(work->attention_in, 0, frames.total);
+    return norm(wavlm, pass, x, layer->gamma1, layer->beta1, normed, err) &&
+           attend(wavlm, work, layer, pass, frames, normed, x, y, err) &&
+           norm(wavlm, pass, y, layer->gamma2, layer->beta2, normed, err) &&
+           feed_forward(wavlm, work, layer, pass, normed, y, err);
 }
 
 static bool post_norm_layer(const Wavlm *wavlm, const WavlmWork *work, const WavlmLayer *layer, OpPass *pass,
                             Packed frames, Tensor x, Tensor y, Error *err) {
-    const float eps = wavlm->config.eps;
-    const int64_t n = frames.total;
-    Tensor mid = tensor_rows(work->mid, 0, n), down = tensor_rows(work->attended, 0, n);
-    Tensor wide = shaped(work->wide, n, wavlm->config.ffn);
-    return attend(wavlm, work, layer, pass, frames, x, mid, err) &&
-           APPLY(pass, err, LayerNorm, layer_norm, .x = mid, .residual = x, .gamma = layer->gamma1,
-                 .beta = layer->beta1, .eps = eps, .y = mid) &&
-           APPLY(pass, err, Linear, linear, .x = mid, .weight = layer->in, .bias = layer->in_bias, .act = ACT_GELU,
-                 .y = wide) &&
-           APPLY(pass, err, Linear, linear, .x = wide, .weight = layer->down, .bias = layer->down_bias, .y = down) &&
-           APPLY(pass, err, LayerNorm, layer_norm, .x = down, .residual = mid, .gamma = layer->gamma2,
-                 .beta = layer->beta2, .eps = eps, .y = y);
+    return attend(wavlm, work, layer, pass, frames, x, x, y, err) &&
+           norm(wavlm, pass, y, layer->gamma1, layer->beta1, y, err) &&
+           feed_forward(wavlm, work, layer, pass, y, y, err) &&
+           norm(wavlm, pass, y, layer->gamma2, layer->beta2, y, err);
 }
 
 /* The first hidden state: positions added to the projected features in `x`. */
@@ -274,8 +273,7 @@ static bool positions(const Wavlm *wavlm, OpPass *pass, Packed frames, Tensor x,
     if (!APPLY(pass, err, PosConv, pos_conv, .x = x, .weight = wavlm->pos, .bias = wavlm->pos_bias,
                .kernel = config->pos_kernel, .groups = config->pos_groups, .segments = frames, .y = y))
         return false;
-    return config->pre_norm || APPLY(pass, err, LayerNorm, layer_norm, .x = y, .gamma = wavlm->gamma,
-                                     .beta = wavlm->beta, .eps = config->eps, .y = y);
+    return config->pre_norm || norm(wavlm, pass, y, wavlm->gamma, wavlm->beta, y, err);
 }
 
 static Tensor state_of(const WavlmWork *work, const Tensor *states, int i, int64_t n) {
@@ -290,7 +288,7 @@ static bool forward(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, con
     Tables tables = {.work = work};
     Packed samples = next_table(&tables, batch->count), frames = next_table(&tables, batch->count);
     const int64_t n = frames.total;
-    Tensor projected = tensor_rows(work->mid, 0, n), x = state_of(work, states, 0, n);
+    Tensor projected = tensor_rows(work->attended, 0, n), x = state_of(work, states, 0, n);
     if (!features(wavlm, work, pass, batch, samples, &tables, projected, err) ||
         !positions(wavlm, pass, frames, projected, x, err))
         return false;
@@ -302,8 +300,7 @@ static bool forward(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, con
         if (!ok) return false;
         x = y;
     }
-    return !config->pre_norm || APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = wavlm->gamma,
-                                      .beta = wavlm->beta, .eps = config->eps, .y = x);
+    return !config->pre_norm || norm(wavlm, pass, x, wavlm->gamma, wavlm->beta, x, err);
 }
 
 /* ---- planning and running ----------------------------------------------------------------- */

@@ -73,7 +73,7 @@ typedef struct WavlmWork {
     Tensor wave, input;            /* F32 as it came; as the convolutions take it, one memory where that is F32 */
     Tensor conv[2], normed_conv;   /* the convolutions' ping and pong; the last one's output, normed */
     Tensor state[2];               /* hidden states that nobody asked for take turns here */
-    Tensor attention_in, attended, mid, wide, gate, bias;
+    Tensor attention_in, attended, wide, gate, bias;
 } WavlmWork;
 
 /* Takes what a batch within `limits` needs: from `kept` what must stay as it is between batches, from `passing`,

@@ -24,11 +24,14 @@ static Tensor part_low(const Lora *lora, int i, Tensor low) {
     return tensor_cols(low, first, lora[i].a.rows);
 }
 
-/* Forward: a part's dropout(x), and the product itself where it must be activated before it is added. */
+/* Whether the residual is added to what has been activated, and not within the product. */
+static bool activated_apart(const LinearArgs *a) { return tensor_present(a->residual) && a->act != ACT_NONE; }
+
+/* Forward: a part's dropout(x), and the product itself where it is activated apart. */
 size_t cpu_linear_scratch(const LinearArgs *a) {
     int64_t n = a->x.rows;
     int64_t dropped = any_drops(a->lora) ? n * a->x.cols : 0;
-    int64_t product = a->accumulate && a->act != ACT_NONE ? n * a->weight.rows : 0;
+    int64_t product = activated_apart(a) ? n * a->weight.rows : 0;
     return (size_t)(dropped + product) * sizeof(float);
 }
 
@@ -44,17 +47,25 @@ static bool add_loras(const LinearArgs *a, Tensor y, float *room, Error *err) {
     return true;
 }
 
+/* y = x, which may be y. */
+static void copy_rows(Tensor x, Tensor y) {
+    if (x.data == y.data) return;
+#pragma omp parallel for schedule(static) if (x.rows * x.cols > PARALLEL_FROM)
+    for (int64_t i = 0; i < x.rows; i++) row_activate(row_of(y, i), row_of(x, i), x.cols, ACT_NONE);
+}
+
 bool cpu_linear(Device *dev, const LinearArgs *a, Error *err) {
     float *scratch = device_scratch(dev, cpu_linear_scratch(a), err);
     if (!scratch) return fail_in(err, "linear");
     int64_t n = a->x.rows, out = a->weight.rows;
-    bool apart = a->accumulate && a->act != ACT_NONE;
+    bool adds = tensor_present(a->residual), apart = activated_apart(a);
     Tensor y = a->y;
+    if (adds) copy_rows(a->residual, y);
     if (apart) {
         y = tensor_of(scratch, DTYPE_F32, n, out);
         scratch += n * out;
     }
-    if (!multiply(a->x, false, a->weight, true, 1.0f, a->accumulate && !apart ? 1.0f : 0.0f, y, err) ||
+    if (!multiply(a->x, false, a->weight, true, 1.0f, adds && !apart ? 1.0f : 0.0f, y, err) ||
         !add_loras(a, y, scratch, err))
         return fail_in(err, "linear");
     const float *bias = floats(a->bias);

@@ -4,21 +4,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
-/* The row to be normalised: x, or x + residual, kept in `sum` where that is wanted, else in y. */
-static const float *summed(Tensor x, Tensor residual, Tensor sum, Tensor y, int64_t r) {
-    const float *from = row_of(x, r);
-    if (!tensor_present(residual) && !tensor_present(sum)) return from;
-    float *s = row_of(tensor_present(sum) ? sum : y, r);
-    if (!tensor_present(residual)) {
-        if (s != from) memcpy(s, from, (size_t)x.cols * sizeof *s);
-        return s;
-    }
-    const float *add = row_of(residual, r);
-#pragma omp simd
-    for (int64_t c = 0; c < x.cols; c++) s[c] = from[c] + add[c];
-    return s;
-}
-
 static float row_variance(const float *s, float mean, int64_t n) {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
@@ -32,7 +17,7 @@ bool cpu_layer_norm(Device *dev, const LayerNormArgs *a, Error *err) {
     const float *gamma = floats(a->gamma), *beta = floats(a->beta);
 #pragma omp parallel for schedule(static) if (n * d > PARALLEL_FROM)
     for (int64_t r = 0; r < n; r++) {
-        const float *s = summed(a->x, a->residual, a->sum, a->y, r);
+        const float *s = row_of(a->x, r);
         float mean = row_sum(s, d) / (float)d;
         float rstd = 1.0f / sqrtf(row_variance(s, mean, d) + a->eps);
         float *y = row_of(a->y, r);
@@ -54,7 +39,7 @@ static void layer_norm_parameters(const LayerNormBackwardArgs *a) {
         int64_t width = least(BLOCK, d - c0);
         float scale[BLOCK] = {0}, shift[BLOCK] = {0};
         for (int64_t r = 0; r < n; r++) {
-            const float *dy = row_of(a->dy, r) + c0, *s = row_of(a->sum, r) + c0;
+            const float *dy = row_of(a->dy, r) + c0, *s = row_of(a->x, r) + c0;
             float mean = floats(a->mean)[r], rstd = floats(a->rstd)[r];
 #pragma omp simd
             for (int64_t c = 0; c < width; c++) {
@@ -75,7 +60,7 @@ bool cpu_layer_norm_backward(Device *dev, const LayerNormBackwardArgs *a, Error 
     const float *gamma = floats(a->gamma);
 #pragma omp parallel for schedule(static) if (n * d > PARALLEL_FROM)
     for (int64_t r = 0; r < n; r++) {
-        const float *dy = row_of(a->dy, r), *s = row_of(a->sum, r);
+        const float *dy = row_of(a->dy, r), *s = row_of(a->x, r);
         float mean = floats(a->mean)[r], rstd = floats(a->rstd)[r];
         float plain = 0.0f, along = 0.0f;
 #pragma omp simd reduction(+ : plain, along)
@@ -103,7 +88,7 @@ bool cpu_rms_norm(Device *dev, const RmsNormArgs *a, Error *err) {
     const float *gamma = floats(a->gamma);
 #pragma omp parallel for schedule(static) if (n * d > PARALLEL_FROM)
     for (int64_t r = 0; r < n; r++) {
-        const float *s = summed(a->x, a->residual, a->sum, a->y, r);
+        const float *s = row_of(a->x, r);
         float *y = row_of(a->y, r);
         for (int g = 0; g < a->groups; g++, s += width, y += width) {
             float rstd = 1.0f / sqrtf(row_dot(s, s, width) / (float)width + a->eps);
@@ -124,7 +109,7 @@ static void rms_norm_parameters(const RmsNormBackwardArgs *a) {
         float scale[BLOCK] = {0};
         for (int64_t r = 0; r < n; r++) {
             for (int g = 0; g < a->groups; g++) {
-                const float *dy = row_of(a->dy, r) + g * width + c0, *s = row_of(a->sum, r) + g * width + c0;
+                const float *dy = row_of(a->dy, r) + g * width + c0, *s = row_of(a->x, r) + g * width + c0;
                 float rstd = row_of(a->rstd, r)[g];
 #pragma omp simd
                 for (int64_t c = 0; c < part; c++) scale[c] += dy[c] * (s[c] * rstd);
@@ -136,7 +121,7 @@ static void rms_norm_parameters(const RmsNormBackwardArgs *a) {
 
 static void rms_norm_gradient(const RmsNormBackwardArgs *a, int64_t r, int g) {
     int64_t width = a->dy.cols / a->groups, at = g * width;
-    const float *dy = row_of(a->dy, r) + at, *s = row_of(a->sum, r) + at, *gamma = floats(a->gamma);
+    const float *dy = row_of(a->dy, r) + at, *s = row_of(a->x, r) + at, *gamma = floats(a->gamma);
     const float *bypass = tensor_present(a->residual_grad) ? row_of(a->residual_grad, r) + at : NULL;
     float *dx = row_of(a->dx, r) + at, rstd = row_of(a->rstd, r)[g];
     float along = 0.0f;

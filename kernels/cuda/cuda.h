@@ -85,16 +85,17 @@ bool cuda_may_wait(const Device *dev, const char *what, Error *err);
 bool cuda_launch(Device *dev, Error *err, const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                  void **args);
 
-/* c = act(alpha · op(a)·op(b) + beta · c + bias), row-major, fp32 accumulation; bias (of c's dtype) may be
- * null. a and b are of one dtype; c of that or F32. */
+/* c = act(alpha · op(a)·op(b) + beta · residual + bias), row-major, fp32 accumulation. a and b are of one dtype; c
+ * of that or F32, and residual and bias are of c's. residual has c's shape, is read unless beta is 0 and may be c
+ * itself; bias may be null. */
 typedef struct CudaGemm {
     bool transpose_a, transpose_b;
     int64_t m, n, k;
     float alpha, beta;
     DType dtype, c_dtype;
-    const void *a, *b, *bias;
+    const void *a, *b, *residual, *bias;
     void *c;
-    int64_t lda, ldb, ldc;
+    int64_t lda, ldb, ld_residual, ldc;
     Activation act;
 } CudaGemm;
 

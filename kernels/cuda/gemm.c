@@ -48,10 +48,10 @@ enum {
     KEY_C_DTYPE,
     KEY_BIAS,
     KEY_RELU,
-    KEY_ADDS,
+    KEY_ADDS, /* 1: to what c holds; 2: to a residual of its own */
     KEY_ALIGN_A,
     KEY_ALIGN_B,
-    KEY_ALIGN_C,
+    KEY_ALIGN_C, /* the residual's, where it is less */
     KEY_FIELDS
 };
 static const char *const KEY_NAMES[KEY_FIELDS] = {"m",       "n",       "k",      "transpose_a", "transpose_b",
@@ -123,7 +123,8 @@ static bool lt_ok(const CudaGemms *gemms, cublasStatus_t status, const char *cal
 /* It counts columns first, so a row-major matrix is its transpose there: cᵀ = op(b)ᵀ·op(a)ᵀ. */
 typedef struct Problem {
     cublasLtMatmulDesc_t product;
-    cublasLtMatrixLayout_t a, b, c; /* ours */
+    cublasLtMatrixLayout_t a, b, c;  /* ours */
+    cublasLtMatrixLayout_t residual; /* c's, where the product reads what it writes, or reads none */
 } Problem;
 
 static cudaDataType_t cuda_type(DType dtype) { return dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
@@ -143,6 +144,15 @@ static bool describe_product(const CudaGemms *gemms, const CudaGemm *g, cublasLt
 #undef SET
 }
 
+/* Whether it adds up what does not lie in c. */
+static bool adds_another(const CudaGemm *g) { return g->beta != 0.0f && g->residual != g->c; }
+
+static bool describe_residual(const CudaGemms *gemms, const CudaGemm *g, Problem *p, Error *err) {
+    p->residual = p->c;
+    return !adds_another(g) || LT(gemms, MatrixLayoutCreate, err, &p->residual, cuda_type(g->c_dtype), (uint64_t)g->n,
+                                  (uint64_t)g->m, g->ld_residual);
+}
+
 static bool describe(const CudaGemms *gemms, const CudaGemm *g, Problem *p, Error *err) {
     cudaDataType_t type = cuda_type(g->dtype);
     uint64_t a_rows = (uint64_t)(g->transpose_a ? g->m : g->k), a_cols = (uint64_t)(g->transpose_a ? g->k : g->m);
@@ -151,10 +161,12 @@ static bool describe(const CudaGemms *gemms, const CudaGemm *g, Problem *p, Erro
            describe_product(gemms, g, p->product, err) &&
            LT(gemms, MatrixLayoutCreate, err, &p->a, type, a_rows, a_cols, g->lda) &&
            LT(gemms, MatrixLayoutCreate, err, &p->b, type, b_rows, b_cols, g->ldb) &&
-           LT(gemms, MatrixLayoutCreate, err, &p->c, cuda_type(g->c_dtype), (uint64_t)g->n, (uint64_t)g->m, g->ldc);
+           LT(gemms, MatrixLayoutCreate, err, &p->c, cuda_type(g->c_dtype), (uint64_t)g->n, (uint64_t)g->m, g->ldc) &&
+           describe_residual(gemms, g, p, err);
 }
 
 static void forget(const CudaGemms *gemms, Problem *p) {
+    if (p->residual && p->residual != p->c) gemms->lt.MatrixLayoutDestroy(p->residual);
     if (p->c) gemms->lt.MatrixLayoutDestroy(p->c);
     if (p->b) gemms->lt.MatrixLayoutDestroy(p->b);
     if (p->a) gemms->lt.MatrixLayoutDestroy(p->a);
@@ -165,8 +177,9 @@ static void forget(const CudaGemms *gemms, Problem *p) {
 static cublasStatus_t enqueue(const Device *dev, const CudaGemm *g, const Problem *p,
                               const cublasLtMatmulAlgo_t *algorithm, void *to) {
     const CudaGemms *gemms = dev->cuda->gemms;
-    return gemms->lt.Matmul(gemms->handle, p->product, &g->alpha, g->b, p->b, g->a, p->a, &g->beta, g->c, p->c, to,
-                            p->c, algorithm, gemms->workspace, WORKSPACE, cuda_stream(dev));
+    const void *residual = adds_another(g) ? g->residual : g->c;
+    return gemms->lt.Matmul(gemms->handle, p->product, &g->alpha, g->b, p->b, g->a, p->a, &g->beta, residual,
+                            p->residual, to, p->c, algorithm, gemms->workspace, WORKSPACE, cuda_stream(dev));
 }
 
 /* ---- choosing ---- */
@@ -195,10 +208,12 @@ static void key_of(const CudaGemm *g, int64_t key[KEY_FIELDS]) {
     key[KEY_C_DTYPE] = g->c_dtype;
     key[KEY_BIAS] = g->bias != NULL;
     key[KEY_RELU] = g->act == ACT_RELU;
-    key[KEY_ADDS] = g->beta != 0.0f;
+    key[KEY_ADDS] = adds_another(g) ? 2 : g->beta != 0.0f;
     key[KEY_ALIGN_A] = alignment(g->a, g->lda, g->dtype);
     key[KEY_ALIGN_B] = alignment(g->b, g->ldb, g->dtype);
     key[KEY_ALIGN_C] = alignment(g->c, g->ldc, g->c_dtype);
+    int64_t residual = adds_another(g) ? alignment(g->residual, g->ld_residual, g->c_dtype) : key[KEY_ALIGN_C];
+    if (residual < key[KEY_ALIGN_C]) key[KEY_ALIGN_C] = residual;
 }
 
 static Choice *find(const CudaGemms *gemms, const int64_t key[KEY_FIELDS]) {
@@ -232,7 +247,7 @@ static bool candidates(const CudaGemms *gemms, const CudaGemm *g, const Problem 
         !SET(MIN_ALIGNMENT_D_BYTES, c) || !SET(REDUCTION_SCHEME_MASK, reduction))
         return false;
 #undef SET
-    cublasStatus_t status = gemms->lt.MatmulAlgoGetHeuristic(gemms->handle, p->product, p->b, p->a, p->c, p->c,
+    cublasStatus_t status = gemms->lt.MatmulAlgoGetHeuristic(gemms->handle, p->product, p->b, p->a, p->residual, p->c,
                                                              gemms->preference, CANDIDATES, found, count);
     if (status == CUBLAS_STATUS_SUCCESS && *count > 0) return true;
     if (status == CUBLAS_STATUS_SUCCESS) status = CUBLAS_STATUS_NOT_SUPPORTED;
@@ -261,7 +276,7 @@ static void time_all(const Device *dev, const CudaGemm *g, const Problem *p,
                      const cublasLtMatmulHeuristicResult_t *found, int count, Choice *choice) {
     void *to = g->c;
     size_t bytes = (size_t)((g->m - 1) * g->ldc + g->n) * dtype_size(g->c_dtype);
-    if (g->beta != 0.0f && cudaMalloc(&to, bytes) != cudaSuccess) {
+    if (g->beta != 0.0f && !adds_another(g) && cudaMalloc(&to, bytes) != cudaSuccess) {
         cudaGetLastError();
         return;
     }
@@ -289,7 +304,7 @@ static bool choose(const Device *dev, const CudaGemm *g, const Problem *p, Choic
 /* Whether the library can run what a file says was chosen. */
 static bool runs(const CudaGemms *gemms, const Problem *p, const cublasLtMatmulAlgo_t *algorithm) {
     cublasLtMatmulHeuristicResult_t result;
-    return gemms->lt.MatmulAlgoCheck(gemms->handle, p->product, p->b, p->a, p->c, p->c, algorithm, &result) ==
+    return gemms->lt.MatmulAlgoCheck(gemms->handle, p->product, p->b, p->a, p->residual, p->c, algorithm, &result) ==
                CUBLAS_STATUS_SUCCESS &&
            result.workspaceSize <= WORKSPACE;
 }

@@ -16,38 +16,44 @@ static Tensor widened(Tensor t, int64_t more) {
 static Tensor past_cols(Tensor t, int64_t count) { return tensor_cols(t, t.cols, count); }
 static Tensor past_rows(Tensor t, int64_t count) { return tensor_rows(t, t.rows, count); }
 
-static CudaGemm gemm_of(Tensor a, Tensor b, Tensor c, float beta) {
+/* c = a·b (+ residual) */
+static CudaGemm gemm_of(Tensor a, Tensor b, Tensor residual, Tensor c) {
     CudaGemm g = {};
+    bool adds = tensor_present(residual);
+    if (!adds) residual = c;
     g.m = c.rows, g.n = c.cols, g.k = a.cols;
-    g.alpha = 1.0f, g.beta = beta;
+    g.alpha = 1.0f, g.beta = adds ? 1.0f : 0.0f;
     g.dtype = a.dtype, g.c_dtype = c.dtype;
-    g.a = a.data, g.b = b.data, g.c = c.data;
-    g.lda = a.ld, g.ldb = b.ld, g.ldc = c.ld;
+    g.a = a.data, g.b = b.data, g.residual = residual.data, g.c = c.data;
+    g.lda = a.ld, g.ldb = b.ld, g.ld_residual = residual.ld, g.ldc = c.ld;
     return g;
 }
 
 /* ---- forward ---- */
 
-/* c = a·bᵀ + beta · c, then bias and activation. */
-static bool product(Device *dev, const LinearArgs *a, Tensor x, Tensor weight, Tensor c, float beta, bool finish,
+/* c = x·weightᵀ (+ residual), then bias and activation. */
+static bool product(Device *dev, const LinearArgs *a, Tensor x, Tensor weight, Tensor residual, Tensor c, bool finish,
                     Error *err) {
-    CudaGemm g = gemm_of(x, weight, c, beta);
+    CudaGemm g = gemm_of(x, weight, residual, c);
     g.transpose_b = true;
     if (finish) g.bias = a->bias.data, g.act = a->act;
     return cuda_gemm(dev, &g, err);
 }
 
 struct Forward {
-    Tensor y;    /* where the product goes: y, or scratch where it is activated before it is added */
-    Tensor b;    /* sB, where there is no tail for it */
-    void *walk;  /* scratch of the skinny product */
-    size_t used; /* of scratch */
+    Tensor y;        /* where the product goes: y, or scratch where it is activated before the residual is added */
+    Tensor residual; /* what the product adds, or absent */
+    Tensor b;        /* sB, where there is no tail for it */
+    void *walk;      /* scratch of the skinny product */
+    size_t used;     /* of scratch */
 };
 
 static Forward forward_plan(const LinearArgs *a, const LoraParts *lora, const Skinny *s, char *scratch) {
     Carve c = carve_from(scratch);
-    Forward f = {a->y, {}, NULL, 0};
-    if (a->accumulate && a->act != ACT_NONE) f.y = carve_tensor(&c, a->y.dtype, a->y.rows, a->y.cols);
+    Forward f = {};
+    bool apart = tensor_present(a->residual) && a->act != ACT_NONE;
+    f.y = apart ? carve_tensor(&c, a->y.dtype, a->y.rows, a->y.cols) : a->y;
+    if (!apart) f.residual = a->residual;
     if (lora->rank && !a->tail) f.b = carve_tensor(&c, a->weight.dtype, a->weight.rows, (lora->rank + 7) / 8 * 8);
     if (!a->low_known) f.walk = carve(&c, skinny_scratch(s, lora));
     f.used = c.used;
@@ -63,17 +69,17 @@ static Skinny forward_skinny(const Device *dev, const LinearArgs *a, const LoraP
 
 /* y = x·Wᵀ + LoRA with bias and activation, into f->y. */
 static bool forward_lora(Device *dev, const LinearArgs *a, const LoraParts *lora, const Skinny *s, const Forward *f,
-                         float beta, Error *err) {
+                         Error *err) {
     if (a->low_known ? !fill_tail(dev, a->low, s->tail, err) : !skinny(dev, s, lora, f->walk, err)) return false;
     if (a->tail) {
         int64_t tail = linear_tail(dev, lora->rank);
         return pack_b(dev, lora, past_cols(a->weight, tail), err) &&
-               product(dev, a, widened(a->x, tail), widened(a->weight, tail), f->y, beta, true, err);
+               product(dev, a, widened(a->x, tail), widened(a->weight, tail), f->residual, f->y, true, err);
     }
     Tensor b = f->b;
     b.cols = lora->rank;
-    return pack_b(dev, lora, b, err) && product(dev, a, a->x, a->weight, f->y, beta, false, err) &&
-           product(dev, a, a->low, b, f->y, 1.0f, true, err);
+    return pack_b(dev, lora, b, err) && product(dev, a, a->x, a->weight, f->residual, f->y, false, err) &&
+           product(dev, a, a->low, b, f->y, f->y, true, err);
 }
 
 extern "C" size_t cuda_linear_scratch(const Device *dev, const LinearArgs *a) {
@@ -89,12 +95,10 @@ extern "C" bool cuda_linear(Device *dev, const LinearArgs *a, Error *err) {
     char *scratch = (char *)device_scratch(dev, cuda_linear_scratch(dev, a), err);
     if (!scratch) return fail_in(err, "linear");
     Forward f = forward_plan(a, &lora, &s, scratch);
-    bool apart = f.y.data != a->y.data;
-    float beta = a->accumulate && !apart ? 1.0f : 0.0f;
-    bool ok = lora.rank ? forward_lora(dev, a, &lora, &s, &f, beta, err)
-                        : product(dev, a, a->x, a->weight, f.y, beta, true, err);
-    AddArgs sum = {a->y, f.y, a->y, 1.0f, 1.0f};
-    return (ok && (!apart || cuda_add(dev, &sum, err))) || fail_in(err, "linear");
+    bool ok = lora.rank ? forward_lora(dev, a, &lora, &s, &f, err)
+                        : product(dev, a, a->x, a->weight, f.residual, f.y, true, err);
+    AddArgs sum = {a->residual, f.y, a->y, 1.0f, 1.0f};
+    return (ok && (f.y.data == a->y.data || cuda_add(dev, &sum, err))) || fail_in(err, "linear");
 }
 
 /* ---- backward ---- */
@@ -157,30 +161,31 @@ static Backward backward_plan(const Device *dev, const LinearBackwardArgs *a, co
     return b;
 }
 
-static bool input_gradient(Device *dev, Tensor dy, Tensor weight, Tensor dx, float beta, Error *err) {
-    CudaGemm g = gemm_of(dy, weight, dx, beta);
+/* dx = dy·weight (+ what `before` holds) */
+static bool input_gradient(Device *dev, Tensor dy, Tensor weight, Tensor before, Tensor dx, Error *err) {
+    CudaGemm g = gemm_of(dy, weight, before, dx);
     return cuda_gemm(dev, &g, err);
 }
 
 /* dx of the weight and of the pairs, dlow being there. */
 static bool dx_of(Device *dev, const LinearBackwardArgs *a, const LoraParts *lora, const Backward *b, Error *err) {
-    float beta = a->accumulate_dx ? 1.0f : 0.0f;
+    Tensor before = a->accumulate_dx ? a->dx : Tensor();
     if (lora->rank && a->tail && !lora->drops) {
         int64_t tail = b->tail.cols;
         if (a->dlow_known && !fill_tail(dev, b->dlow, b->tail, err)) return false;
         return pack_a(dev, lora, past_rows(a->weight, tail), err) &&
-               input_gradient(dev, widened(a->dy, tail), a->weight, a->dx, beta, err);
+               input_gradient(dev, widened(a->dy, tail), a->weight, before, a->dx, err);
     }
-    if (!input_gradient(dev, a->dy, a->weight, a->dx, beta, err)) return false;
+    if (!input_gradient(dev, a->dy, a->weight, before, a->dx, err)) return false;
     if (!lora->rank) return true;
     if (lora->drops) return add_through(dev, lora, b->dlow, a->dx, err);
     Tensor dlow = b->dlow;
     dlow.cols = lora->rank;
-    return pack_a(dev, lora, b->a, err) && input_gradient(dev, dlow, b->a, a->dx, 1.0f, err);
+    return pack_a(dev, lora, b->a, err) && input_gradient(dev, dlow, b->a, a->dx, a->dx, err);
 }
 
 static bool weight_gradient(Device *dev, const LinearBackwardArgs *a, Error *err) {
-    CudaGemm g = gemm_of(a->dy, a->x, a->dweight, 1.0f);
+    CudaGemm g = gemm_of(a->dy, a->x, a->dweight, a->dweight);
     g.transpose_a = true, g.k = a->dy.rows;
     return cuda_gemm(dev, &g, err);
 }

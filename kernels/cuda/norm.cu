@@ -22,21 +22,21 @@ typedef struct NormShape {
 
 template <typename T> struct NormForward {
     NormShape shape;
-    const T *x, *residual, *gamma, *beta;
-    T *sum, *y;
+    const T *x, *gamma, *beta;
+    T *y;
     float *mean, *rstd;
-    int64_t x_ld, residual_ld, sum_ld, y_ld, rstd_ld;
+    int64_t x_ld, y_ld, rstd_ld;
     float eps;
     int act;
 };
 
 template <typename T> struct NormBackward {
     NormShape shape;
-    const T *sum, *gamma, *dy, *bypass;
+    const T *x, *gamma, *dy, *bypass;
     const float *mean, *rstd;
     T *dx;
     float *sums; /* [block, 2, width]: Σ dy·n and Σ dy of a block's parts, for dgamma and dbeta */
-    int64_t sum_ld, dy_ld, bypass_ld, dx_ld, rstd_ld;
+    int64_t x_ld, dy_ld, bypass_ld, dx_ld, rstd_ld;
 };
 
 /* Where a thread's part and columns are. */
@@ -75,42 +75,28 @@ template <typename T> static __device__ __forceinline__ void stage_columns(T *to
     }
 }
 
-/* What a thread has of a part, as stored. */
-template <typename T, int CHUNKS> struct NormInput { Eight<T> x[CHUNKS], residual[CHUNKS]; };
+/* Chunks of a part that may be of single columns: more of those would want more addresses than there are registers. */
+enum { SINGLE_CHUNKS = 4 };
+template <int CHUNKS> static __device__ __forceinline__ bool norm_whole(const NormShape &s) {
+    return CHUNKS > SINGLE_CHUNKS || s.whole;
+}
 
+/* What a thread has of a part, as stored. */
 template <typename T, int CHUNKS>
-static __device__ __forceinline__ void norm_fetch(NormInput<T, CHUNKS> &in, const NormForward<T> &a,
-                                                  const NormPlace &p) {
+static __device__ __forceinline__ void norm_fetch(Eight<T> x[CHUNKS], const NormForward<T> &a, const NormPlace &p) {
     const NormShape &shape = a.shape;
     int64_t from = (int64_t)p.group * shape.width;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
-        take8(in.x[i], a.x + p.row * a.x_ld + from + c, count, shape.whole);
-        if (a.residual) take8(in.residual[i], a.residual + p.row * a.residual_ld + from + c, count, shape.whole);
+        take8(x[i], a.x + p.row * a.x_ld + from + c, count, norm_whole<CHUNKS>(shape));
     }
 }
 
-/* s = x (+ residual) as it is kept: what is normalised is what backward will see. */
 template <typename T, int CHUNKS>
-static __device__ __forceinline__ void norm_combine(float s[CHUNKS][8], NormInput<T, CHUNKS> &in,
-                                                    const NormForward<T> &a, const NormPlace &p) {
-    const NormShape &shape = a.shape;
-    int64_t from = (int64_t)p.group * shape.width;
+static __device__ __forceinline__ void norm_unpack(float s[CHUNKS][8], const Eight<T> x[CHUNKS]) {
 #pragma unroll
-    for (int i = 0; i < CHUNKS; i++) {
-        unpack8(s[i], in.x[i]);
-        if (a.residual) {
-            float v[8];
-            unpack8(v, in.residual[i]);
-            for (int e = 0; e < 8; e++) s[i][e] += v[e];
-        }
-        if (!a.sum) continue;
-        int c = 8 * (p.lane + i * shape.lanes);
-        pack8(in.x[i], s[i]);
-        unpack8(s[i], in.x[i]);
-        put8(a.sum + p.row * a.sum_ld + from + c, in.x[i], p.live ? shape.width - c : 0, shape.whole);
-    }
+    for (int i = 0; i < CHUNKS; i++) unpack8(s[i], x[i]);
 }
 
 /* What lies past the part's end stays zero. */
@@ -129,6 +115,7 @@ template <typename T, int CHUNKS, bool CENTRED>
 static __device__ __forceinline__ void norm_part(float s[CHUNKS][8], const NormForward<T> &a, const NormPlace &p,
                                                  const T *gamma, const T *beta, float *partial) {
     const NormShape &shape = a.shape;
+    const bool whole = norm_whole<CHUNKS>(shape);
     float mean = 0.0f, square = 0.0f;
     if (CENTRED) {
 #pragma unroll
@@ -139,7 +126,7 @@ static __device__ __forceinline__ void norm_part(float s[CHUNKS][8], const NormF
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         int count = shape.width - 8 * (p.lane + i * shape.lanes);
-        if (CENTRED) centre(s[i], mean, count, shape.whole);
+        if (CENTRED) centre(s[i], mean, count, whole);
         for (int e = 0; e < 8; e++) square += s[i][e] * s[i][e];
     }
     float rstd = reciprocal_fast(sqrtf(part_sum(square, shape.lanes, partial) * shape.each + a.eps));
@@ -153,7 +140,7 @@ static __device__ __forceinline__ void norm_part(float s[CHUNKS][8], const NormF
         if (CENTRED) load8(shift, beta + c);
         for (int e = 0; e < 8; e++) s[i][e] = s[i][e] * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
         activate8(s[i], a.act);
-        put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, shape.whole);
+        put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, whole);
     }
     if (p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
     if (p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
@@ -173,20 +160,20 @@ __global__ void __launch_bounds__(WIDE ? NORM_THREADS : NARROW_THREADS, WIDE ? 1
     if (CENTRED) stage_columns(beta, a.beta, shape);
     copy_async_commit();
     float s[CHUNKS][8];
-    NormInput<T, CHUNKS> ahead;
-    if (AHEAD) norm_fetch(ahead, a, norm_place(shape, 0));
+    Eight<T> ahead[CHUNKS];
+    if (AHEAD) norm_fetch<T, CHUNKS>(ahead, a, norm_place(shape, 0));
 #pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
         NormPlace p = norm_place(shape, repetition);
         if (AHEAD) {
-            norm_combine(s, ahead, a, p);
+            norm_unpack<T, CHUNKS>(s, ahead);
             NormPlace next = norm_place(shape, repetition + 1);
             next.live = next.live && repetition + 1 < shape.repeat;
-            norm_fetch(ahead, a, next);
+            norm_fetch<T, CHUNKS>(ahead, a, next);
         } else {
-            NormInput<T, CHUNKS> now;
-            norm_fetch(now, a, p);
-            norm_combine(s, now, a, p);
+            Eight<T> now[CHUNKS];
+            norm_fetch<T, CHUNKS>(now, a, p);
+            norm_unpack<T, CHUNKS>(s, now);
         }
         if (repetition == 0) {
             copy_async_wait<0>();
@@ -215,7 +202,7 @@ static __device__ __forceinline__ void store_sums(float *to, const float v[CHUNK
     }
 }
 
-/* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (s - mean)·rstd; RMSNorm's
+/* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (x - mean)·rstd; RMSNorm's
  * without the first mean. With PARAMETERS the sums for dgamma and dbeta come of the same reading. */
 template <typename T, int CHUNKS, bool CENTRED, bool PARAMETERS>
 __global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NARROW_THREADS : NORM_THREADS, 1)
@@ -235,7 +222,7 @@ __global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NARROW_THREADS : NOR
         for (int i = 0; i < CHUNKS; i++) {
             int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
             take8(dy[i], a.dy + p.row * a.dy_ld + from + c, count, shape.whole);
-            take8(s[i], a.sum + p.row * a.sum_ld + from + c, count, shape.whole);
+            take8(s[i], a.x + p.row * a.x_ld + from + c, count, shape.whole);
             if (a.bypass) take8(bypass[i], a.bypass + p.row * a.bypass_ld + from + c, count, shape.whole);
         }
         float mean = CENTRED && p.live ? a.mean[p.row] : 0.0f;
@@ -326,6 +313,7 @@ static bool norm_shape(NormShape *s, int64_t rows, int64_t cols, int groups, int
     s->width = (int)width;
     s->each = 1.0f / (float)width;
     s->whole = whole && width % 8 == 0;
+    if (!s->whole && most > SINGLE_CHUNKS) most = SINGLE_CHUNKS;
     s->lanes = s->chunks = 1;
     while (s->lanes < 32 && s->lanes < octets) s->lanes *= 2, s->lane_bits++;
     while (s->chunks < most && s->lanes * s->chunks < octets) s->chunks *= 2;
@@ -405,8 +393,6 @@ template <typename T, typename Args> static NormForward<T> forward_of(const Args
     NormForward<T> f = {};
     f.shape = shape;
     f.x = (const T *)a->x.data, f.x_ld = a->x.ld;
-    f.residual = (const T *)a->residual.data, f.residual_ld = a->residual.ld;
-    f.sum = (T *)a->sum.data, f.sum_ld = a->sum.ld;
     f.y = (T *)a->y.data, f.y_ld = a->y.ld;
     f.gamma = (const T *)a->gamma.data;
     f.rstd = (float *)a->rstd.data;
@@ -417,7 +403,7 @@ template <typename T, typename Args> static NormForward<T> forward_of(const Args
 template <typename T, typename Args> static NormBackward<T> backward_of(const Args *a, const NormShape &shape) {
     NormBackward<T> b = {};
     b.shape = shape;
-    b.sum = (const T *)a->sum.data, b.sum_ld = a->sum.ld;
+    b.x = (const T *)a->x.data, b.x_ld = a->x.ld;
     b.dy = (const T *)a->dy.data, b.dy_ld = a->dy.ld;
     b.bypass = (const T *)a->residual_grad.data, b.bypass_ld = a->residual_grad.ld;
     b.dx = (T *)a->dx.data, b.dx_ld = a->dx.ld;
@@ -427,12 +413,11 @@ template <typename T, typename Args> static NormBackward<T> backward_of(const Ar
 }
 
 template <typename Args> static bool forward_whole(const Args *a) {
-    return rows_whole(a->x) && rows_whole(a->residual) && rows_whole(a->sum) && rows_whole(a->y) &&
-           (uintptr_t)a->gamma.data % 16 == 0;
+    return rows_whole(a->x) && rows_whole(a->y) && (uintptr_t)a->gamma.data % 16 == 0;
 }
 
 template <typename Args> static bool backward_whole(const Args *a) {
-    return rows_whole(a->sum) && rows_whole(a->dy) && rows_whole(a->dx) && rows_whole(a->residual_grad) &&
+    return rows_whole(a->x) && rows_whole(a->dy) && rows_whole(a->dx) && rows_whole(a->residual_grad) &&
            (uintptr_t)a->gamma.data % 16 == 0;
 }
 

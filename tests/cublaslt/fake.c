@@ -130,7 +130,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
 /* A product under way. */
 typedef struct Work {
     Product product;
-    Layout a, b, c;
+    Layout a, b, c, d;
     float alpha, beta;
     const void *a_data, *b_data, *c_data;
     void *d_data;
@@ -151,29 +151,31 @@ static float element(const Work *w, uint64_t i, uint64_t j) {
                (double)(tb ? at(w->b_data, &w->b, j, k) : at(w->b_data, &w->b, k, j));
     sum *= (double)w->alpha;
     if (w->beta != 0.0f) sum += (double)(w->beta * at(w->c_data, &w->c, i, j));
-    if (w->product.epilogue & CUBLASLT_EPILOGUE_BIAS) sum += (double)at(w->product.bias, &w->c, i, 0);
+    if (w->product.epilogue & CUBLASLT_EPILOGUE_BIAS) sum += (double)at(w->product.bias, &w->d, i, 0);
     return (float)(w->product.epilogue & CUBLASLT_EPILOGUE_RELU && sum < 0.0 ? 0.0 : sum);
 }
 
 static void work(void *state) {
     const Work *w = state;
     if (w->algorithm != FAKE_FASTEST) usleep(3000);
-    for (uint64_t j = 0; j < w->c.cols; j++)
-        for (uint64_t i = 0; i < w->c.rows; i++) {
+    for (uint64_t j = 0; j < w->d.cols; j++)
+        for (uint64_t i = 0; i < w->d.rows; i++) {
             float value = element(w, i, j);
-            size_t place = (size_t)j * (size_t)w->c.ld + i;
-            if (w->c.type == CUDA_R_16BF)
+            size_t place = (size_t)j * (size_t)w->d.ld + i;
+            if (w->d.type == CUDA_R_16BF)
                 ((uint16_t *)w->d_data)[place] = f32_to_bf16(value);
             else
                 ((float *)w->d_data)[place] = value;
         }
 }
 
-/* Whether op(a) is [c's rows, k] and op(b) [k, c's columns]. */
+/* Whether op(a) is [d's rows, k] and op(b) [k, d's columns], and c like d: d itself, as described, or elsewhere. */
 static bool conforms(const Work *w) {
     bool ta = w->product.transpose_a == CUBLAS_OP_T, tb = w->product.transpose_b == CUBLAS_OP_T;
-    return (ta ? w->a.cols : w->a.rows) == w->c.rows && (tb ? w->b.rows : w->b.cols) == w->c.cols &&
-           (ta ? w->a.rows : w->a.cols) == (tb ? w->b.cols : w->b.rows) && w->a.type == w->b.type;
+    bool alike = w->c.type == w->d.type && w->c.rows == w->d.rows && w->c.cols == w->d.cols;
+    return alike && (w->c_data != w->d_data || w->c.ld == w->d.ld) && (ta ? w->a.cols : w->a.rows) == w->d.rows &&
+           (tb ? w->b.rows : w->b.cols) == w->d.cols && (ta ? w->a.rows : w->a.cols) == (tb ? w->b.cols : w->b.rows) &&
+           w->a.type == w->b.type;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
@@ -185,6 +187,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
               .a = *(Layout *)a_layout,
               .b = *(Layout *)b_layout,
               .c = *(Layout *)c_layout,
+              .d = *(Layout *)d_layout,
               .alpha = *(const float *)alpha,
               .beta = *(const float *)beta,
               .a_data = a,
@@ -193,7 +196,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
               .d_data = d,
               .algorithm = algorithm->data[0]};
     fake.products++;
-    if (!handle || c_layout != d_layout || !workspace || workspace_bytes != 32 << 20 || !conforms(&w))
+    if (!handle || (c == d && c_layout != d_layout) || !workspace || workspace_bytes != 32 << 20 || !conforms(&w))
         return CUBLAS_STATUS_INVALID_VALUE;
     if ((int)w.algorithm == fake.refused) return CUBLAS_STATUS_NOT_SUPPORTED;
     return emu_enqueue_host(work, &w, sizeof w, stream) == cudaSuccess ? CUBLAS_STATUS_SUCCESS

@@ -2,43 +2,56 @@
  * LoRA in the product. */
 #include "tests/cuda/twin.h"
 
+/* What is added to y: nothing, what it holds (or dx, backward), another tensor. */
+typedef enum Added { NONE, ITSELF, APART } Added;
+
 typedef struct Case {
     int n, in;
     int outs[LINEAR_PARTS], ranks[LINEAR_PARTS];
     float p;
-    bool bias, accumulate;
+    bool bias;
+    Added residual;
     Activation act;
     int pad;
     bool tail;
 } Case;
 
 static const Case CASES[] = {
-    {17, 64, {48}, {0}, 0, true, false, ACT_NONE, 0, false},
-    {17, 33, {19}, {0}, 0, true, true, ACT_GELU, 3, false},
-    {0, 64, {48}, {8}, 0.5f, true, false, ACT_NONE, 0, true},
-    {1, 64, {48}, {8}, 0, false, false, ACT_NONE, 0, true},
-    {1, 64, {40, 8, 16}, {8, 8, 8}, 0.25f, true, false, ACT_NONE, 0, true},
-    {17, 72, {48, 24, 8}, {8, 16, 8}, 0, true, false, ACT_NONE, 0, true},
-    {17, 72, {48, 24, 8}, {8, 16, 8}, 0, true, true, ACT_RELU, 8, false},
-    {17, 72, {48, 24, 8}, {8, 0, 24}, 0.25f, false, true, ACT_NONE, 0, true},
-    {33, 72, {48, 24, 8}, {0, 8, 0}, 0.25f, false, false, ACT_GELU, 8, false},
-    {33, 64, {16, 64}, {32, 32}, 0, false, false, ACT_NONE, 0, true},
-    {33, 64, {16, 64}, {32, 32}, 0.1f, false, true, ACT_GELU, 0, true},
-    {20, 40, {33, 7, 12}, {4, 2, 8}, 0, true, false, ACT_NONE, 2, true},
-    {20, 40, {33, 7, 12}, {4, 2, 8}, 0.5f, true, false, ACT_RELU, 2, false},
-    {9, 31, {17, 5}, {1, 3}, 0.25f, false, true, ACT_NONE, 1, true},
-    {9, 64, {64}, {7}, 0, true, false, ACT_GELU, 0, true},
-    {18, 128, {96}, {64}, 0, false, false, ACT_NONE, 0, true},
-    {18, 64, {24, 40}, {64, 48}, 0.1f, false, false, ACT_NONE, 0, false},
-    {300, 64, {64}, {16}, 0, true, false, ACT_NONE, 0, true},
-    {300, 64, {64}, {16}, 0.1f, false, false, ACT_NONE, 0, true},
-    {40, 1096, {520, 8, 616}, {16, 8, 16}, 0, false, false, ACT_NONE, 0, true},
-    {24, 1096, {520, 8, 616}, {16, 8, 16}, 0.1f, true, false, ACT_NONE, 0, true},
-    {70, 584, {16}, {40}, 0, false, true, ACT_NONE, 8, true},
-    {150, 1096, {1032, 8}, {16, 16}, 0, false, false, ACT_NONE, 0, true},
-    {80, 1096, {40, 1032}, {24, 24}, 0.1f, false, false, ACT_NONE, 0, true},
-    {80, 1096, {1032}, {64}, 0.1f, false, false, ACT_NONE, 0, true},
-    {130, 1032, {520}, {8}, 0.1f, true, false, ACT_NONE, 0, false},
+    {17, 64, {48}, {0}, 0, true, NONE, ACT_NONE, 0, false},
+    {17, 33, {19}, {0}, 0, true, APART, ACT_GELU, 3, false},
+    {0, 64, {48}, {8}, 0.5f, true, NONE, ACT_NONE, 0, true},
+    {1, 64, {48}, {8}, 0, false, NONE, ACT_NONE, 0, true},
+    {1, 64, {40, 8, 16}, {8, 8, 8}, 0.25f, true, NONE, ACT_NONE, 0, true},
+    {17, 72, {48, 24, 8}, {8, 16, 8}, 0, true, NONE, ACT_NONE, 0, true},
+    {17, 72, {48, 24, 8}, {8, 16, 8}, 0, true, ITSELF, ACT_RELU, 8, false},
+    {17, 72, {48, 24, 8}, {8, 0, 24}, 0.25f, false, APART, ACT_NONE, 0, true},
+    {33, 72, {48, 24, 8}, {0, 8, 0}, 0.25f, false, NONE, ACT_GELU, 8, false},
+    {33, 64, {16, 64}, {32, 32}, 0, false, NONE, ACT_NONE, 0, true},
+    {33, 64, {16, 64}, {32, 32}, 0.1f, false, ITSELF, ACT_GELU, 0, true},
+    {20, 40, {33, 7, 12}, {4, 2, 8}, 0, true, NONE, ACT_NONE, 2, true},
+    {20, 40, {33, 7, 12}, {4, 2, 8}, 0.5f, true, NONE, ACT_RELU, 2, false},
+    {9, 31, {17, 5}, {1, 3}, 0.25f, false, APART, ACT_NONE, 1, true},
+    {9, 64, {64}, {7}, 0, true, NONE, ACT_GELU, 0, true},
+    {18, 128, {96}, {64}, 0, false, NONE, ACT_NONE, 0, true},
+    {18, 64, {24, 40}, {64, 48}, 0.1f, false, NONE, ACT_NONE, 0, false},
+    {300, 64, {64}, {16}, 0, true, NONE, ACT_NONE, 0, true},
+    {300, 64, {64}, {16}, 0.1f, false, NONE, ACT_NONE, 0, true},
+    {40, 1096, {520, 8, 616}, {16, 8, 16}, 0, false, NONE, ACT_NONE, 0, true},
+    {24, 1096, {520, 8, 616}, {16, 8, 16}, 0.1f, true, NONE, ACT_NONE, 0, true},
+    {70, 584, {16}, {40}, 0, false, ITSELF, ACT_NONE, 8, true},
+    {150, 1096, {1032, 8}, {16, 16}, 0, false, NONE, ACT_NONE, 0, true},
+    {80, 1096, {40, 1032}, {24, 24}, 0.1f, false, NONE, ACT_NONE, 0, true},
+    {80, 1096, {1032}, {64}, 0.1f, false, NONE, ACT_NONE, 0, true},
+    {130, 1032, {520}, {8}, 0.1f, true, NONE, ACT_NONE, 0, false},
+    {17, 64, {48}, {0}, 0, true, APART, ACT_NONE, 0, false},
+    {17, 64, {48}, {0}, 0, false, ITSELF, ACT_NONE, 8, false},
+    {17, 33, {19}, {0}, 0, true, APART, ACT_GELU, 3, false},
+    {33, 72, {48}, {16}, 0.1f, false, APART, ACT_NONE, 0, true},
+    {33, 72, {48}, {16}, 0, true, APART, ACT_NONE, 8, false},
+    {33, 72, {48}, {16}, 0, true, APART, ACT_RELU, 0, true},
+    {9, 31, {17, 5}, {1, 3}, 0.25f, true, APART, ACT_NONE, 1, false},
+    {17, 0, {48}, {0}, 0, true, APART, ACT_NONE, 0, false},
+    {17, 0, {19}, {0}, 0, false, ITSELF, ACT_NONE, 0, false},
 };
 
 static int sum_of(const int values[LINEAR_PARTS]) { return values[0] + values[1] + values[2]; }
@@ -111,7 +124,8 @@ static void forward_case(const Case *p, DType dtype, bool known) {
     twin_open(&t, dtype, 5);
     int64_t out = sum_of(p->outs), rank = sum_of(p->ranks), tail = p->tail ? linear_tail(t.dev[GPU], rank) : 0;
     Pair x = roomy(&t, p->n, p->in, 0, tail, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
-    Pair bias = maybe_pair(&t, p->bias, 1, out, 0), y = result(&t, p->n, out, p->pad, p->accumulate);
+    Pair bias = maybe_pair(&t, p->bias, 1, out, 0), y = result(&t, p->n, out, p->pad, p->residual == ITSELF);
+    Pair residual = p->residual == ITSELF ? y : maybe_pair(&t, p->residual == APART, p->n, out, 2 * p->pad);
     Pair low = rank ? result(&t, p->n, rank, p->pad, known) : no_pair();
     Pairs of = pairs_of(&t, p);
     TWIN_ARGS(LinearArgs, a,
@@ -120,13 +134,14 @@ static void forward_case(const Case *p, DType dtype, bool known) {
                .bias = bias.on[on],
                .tail = tail,
                .act = p->act,
-               .accumulate = p->accumulate,
+               .residual = residual.on[on],
                .y = y.on[on],
                .low = low.on[on],
                .low_known = known});
     for (int on = 0; on < SIDES; on++) loras_of(p, &of, on, a[on].lora);
     TWIN_RUN(&t, linear, a);
     expect_size(&t, "y", y);
+    if (p->residual == APART) expect_twin(&t, "residual", residual, 0.0, 0.0);
     expect_size(&t, "low", low);
     twin_close(&t);
 }
@@ -143,7 +158,7 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
     int64_t out = sum_of(p->outs), rank = sum_of(p->ranks), tail = p->tail ? linear_tail(t.dev[GPU], rank) : 0;
     Pair x = pair(&t, p->n, p->in, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
     Pair dy = roomy(&t, p->n, out, 0, tail, p->pad), low = maybe_pair(&t, rank > 0, p->n, rank, p->pad);
-    Pair dx = w.dx ? result(&t, p->n, p->in, p->pad, p->accumulate) : no_pair();
+    Pair dx = w.dx ? result(&t, p->n, p->in, p->pad, p->residual != NONE) : no_pair();
     Pair dlow = w.dlow && rank ? result(&t, p->n, rank, p->pad, w.dlow_known) : no_pair();
     Pair dweight = maybe_pair32(&t, w.weight, out, p->in, p->pad), dbias = maybe_pair32(&t, w.weight, 1, out, 0);
     Pairs of = pairs_of(&t, p);
@@ -156,7 +171,7 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
                .dlow_known = w.dlow_known && rank,
                .dy = dy.on[on],
                .dx = dx.on[on],
-               .accumulate_dx = p->accumulate,
+               .accumulate_dx = p->residual != NONE,
                .dweight = dweight.on[on],
                .dbias = dbias.on[on]});
     for (int on = 0; on < SIDES; on++) {

@@ -53,7 +53,7 @@ static void multiply(void *state) {
         g->transpose_a ? widened(g->a, g->dtype, g->k, g->m, g->lda) : widened(g->a, g->dtype, g->m, g->k, g->lda);
     float *b =
         g->transpose_b ? widened(g->b, g->dtype, g->n, g->k, g->ldb) : widened(g->b, g->dtype, g->k, g->n, g->ldb);
-    float *c = g->beta != 0.0f ? widened(g->c, g->c_dtype, g->m, g->n, g->ldc)
+    float *c = g->beta != 0.0f ? widened(g->residual, g->c_dtype, g->m, g->n, g->ld_residual)
                                : (float *)calloc((size_t)(g->m * g->n), sizeof *c);
     float *bias = g->bias ? widened(g->bias, g->c_dtype, 1, g->n, g->n) : NULL;
     if (!a || !b || !c || (g->bias && !bias)) abort();

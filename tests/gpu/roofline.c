@@ -162,13 +162,11 @@ __attribute__((unused)) static void measure_ceilings(Bench *b, bool small) {
 
 static void llm_norms(Bench *b) {
     int64_t n = b->s.tokens, d = b->s.width;
-    Tensor x = stored(b, n, d), r = stored(b, n, d), sum = stored(b, n, d), y = stored(b, n, d);
+    Tensor x = stored(b, n, d), r = stored(b, n, d), y = stored(b, n, d);
     Tensor gamma = stored(b, 1, d), rstd = full(b, n, 1);
     MEASURE(b, "rms_norm", "stream", RmsNorm, rms_norm, .x = x, .gamma = gamma, .eps = 1e-6f, .groups = 1, .y = y);
-    MEASURE(b, "rms_norm + residual", "stream", RmsNorm, rms_norm, .x = x, .residual = r, .sum = sum, .gamma = gamma,
-            .eps = 1e-6f, .groups = 1, .y = y, .rstd = rstd);
-    MEASURE(b, "rms_norm_backward", "stream", RmsNormBackward, rms_norm_backward, .sum = sum, .gamma = gamma,
-            .rstd = rstd, .dy = y, .groups = 1, .dx = x, .residual_grad = x);
+    MEASURE(b, "rms_norm_backward", "stream", RmsNormBackward, rms_norm_backward, .x = r, .gamma = gamma, .rstd = rstd,
+            .dy = y, .groups = 1, .dx = x, .residual_grad = x);
     MEASURE(b, "add", "stream", Add, add, .a = x, .b = r, .y = y, .alpha = 1, .beta = 1);
     MEASURE(b, "gather_rows", "stream", GatherRows, gather_rows, .x = x, .index = b->index, .y = y);
     MEASURE(b, "scatter_rows", "stream", ScatterRows, scatter_rows, .x = x, .index = b->index, .y = y);
@@ -231,7 +229,8 @@ static void llm_attention(Bench *b) {
             .dv = tensor_cols(dqkv, q + kv, kv));
 }
 
-/* A linear layer with LoRA of rank 16 on its one part, with room for it in the product, and without. */
+/* A linear layer with LoRA of rank 16 on its one part, with room for it in the product, and without; with the
+ * residual stream where it writes that. */
 static void linear(Bench *b, const char *name, int64_t in, int64_t out) {
     char label[80];
     int kept = b->memories;
@@ -243,6 +242,9 @@ static void linear(Bench *b, const char *name, int64_t in, int64_t out) {
     Tensor low = stored(b, n, rank), da = full(b, rank, in), db = full(b, out, rank);
     snprintf(label, sizeof label, "linear, %s", name);
     MEASURE(b, label, "gemm", Linear, linear, .x = x, .weight = weight, .y = y);
+    snprintf(label, sizeof label, "linear + residual, %s", name);
+    if (out == b->s.width)
+        MEASURE(b, label, "gemm", Linear, linear, .x = x, .weight = weight, .residual = stored(b, n, out), .y = y);
     snprintf(label, sizeof label, "linear with LoRA, %s", name);
     MEASURE(b, label, "gemm", Linear, linear, .x = x, .weight = weight, .lora = {lora}, .tail = tail, .y = y,
             .low = low);
@@ -296,13 +298,11 @@ static void encoder_convolutions(Bench *b) {
 static void encoder_layer(Bench *b) {
     int64_t n = b->s.frames, h = b->s.encoder, f = b->s.encoder_ffn;
     int heads = b->s.encoder_heads, dim = (int)(h / heads);
-    Tensor x = stored(b, n, h), r = stored(b, n, h), y = stored(b, n, h), gamma = stored(b, 1, h);
+    Tensor x = stored(b, n, h), y = stored(b, n, h), gamma = stored(b, 1, h);
     Tensor qkv = stored(b, n, 3 * h), gate = full(b, n, heads), bias = full(b, heads, 2 * b->clips.longest - 1);
     Tensor small = stored(b, 8, dim), row = stored(b, 1, 8), scale = stored(b, 1, heads), wide = stored(b, n, f);
     MEASURE(b, "layer_norm", "stream", LayerNorm, layer_norm, .x = x, .gamma = gamma, .beta = gamma, .eps = 1e-5f,
             .y = y);
-    MEASURE(b, "layer_norm + residual", "stream", LayerNorm, layer_norm, .x = x, .residual = r, .sum = r,
-            .gamma = gamma, .beta = gamma, .eps = 1e-5f, .y = y);
     MEASURE(b, "rel_gate", "stream", RelGate, rel_gate, .u = x, .weight = small, .bias = row, .scale = scale,
             .heads = heads, .gate = gate);
     MEASURE(b, "attention, gated bias", "attention", Attention, attention, .q = tensor_cols(qkv, 0, h),

@@ -6,54 +6,53 @@ static const double TOLERANCE = 5e-6;
 
 typedef struct Case {
     int n, d, groups;
-    bool residual, sum, stats, parameters, bypass;
-    int alias; /* 0: none; 1: y is x, dx is dy; 2: y is the residual, the bypass is dx */
+    bool stats, parameters, bypass;
+    int alias; /* 0: none; 1: y is x, dx is dy; 2: the bypass is dx */
     Activation act;
     int pad;
 } Case;
 
 static const Case CASES[] = {
-    {1, 1, 1, 0, 0, 0, 1, 0, 0, ACT_NONE, 0},      {1, 576, 1, 0, 0, 1, 0, 0, 0, ACT_NONE, 0},
-    {7, 33, 1, 1, 1, 1, 1, 1, 0, ACT_GELU, 5},     {100, 768, 12, 1, 0, 1, 1, 1, 0, ACT_NONE, 0},
-    {9, 64, 4, 1, 0, 0, 0, 1, 1, ACT_RELU, 3},     {9, 64, 1, 1, 1, 1, 1, 1, 2, ACT_NONE, 0},
-    {40, 130, 2, 0, 1, 1, 1, 0, 1, ACT_NONE, 1},   {0, 16, 1, 1, 1, 1, 1, 1, 0, ACT_NONE, 0},
-    {65, 1024, 16, 0, 0, 1, 1, 0, 0, ACT_GELU, 0}, {3, 70, 7, 1, 0, 1, 1, 1, 2, ACT_NONE, 0},
+    {1, 1, 1, 0, 1, 0, 0, ACT_NONE, 0},      {1, 576, 1, 1, 0, 0, 0, ACT_NONE, 0},
+    {7, 33, 1, 1, 1, 1, 0, ACT_GELU, 5},     {100, 768, 12, 1, 1, 1, 0, ACT_NONE, 0},
+    {9, 64, 4, 0, 0, 1, 1, ACT_RELU, 3},     {9, 64, 1, 1, 1, 1, 2, ACT_NONE, 0},
+    {40, 130, 2, 1, 1, 0, 1, ACT_NONE, 1},   {0, 16, 1, 1, 1, 1, 0, ACT_NONE, 0},
+    {65, 1024, 16, 1, 1, 0, 0, ACT_GELU, 0}, {3, 70, 7, 1, 1, 1, 2, ACT_NONE, 0},
 };
 
 enum { COUNT = sizeof CASES / sizeof *CASES };
 
-/* s, its normalised form and, for the gradient, a loss Σ weight · y; everything dense in double. */
+/* x, its normalised form and, for the gradient, a loss Σ weight · y; everything dense in double. */
 typedef struct Reference {
     int64_t n, d, groups;
     bool rms;
     double eps;
     Activation act;
-    double *s, *gamma, *beta, *y, *mean, *rstd;
+    double *x, *gamma, *beta, *y, *mean, *rstd;
     const double *weight;
 } Reference;
 
 static double reference_loss(const void *context) {
-    const Reference *x = context;
-    int64_t width = x->d / x->groups;
+    const Reference *r = context;
+    int64_t width = r->d / r->groups;
     double loss = 0.0;
-    for (int64_t p = 0; p < x->n * x->groups; p++) { /* parts of rows */
-        const double *s = x->s + p * width;
+    for (int64_t p = 0; p < r->n * r->groups; p++) { /* parts of rows */
+        const double *x = r->x + p * width;
         double mean = 0.0, variance = 0.0;
-        for (int64_t c = 0; c < width && !x->rms; c++) mean += s[c] / (double)width;
-        for (int64_t c = 0; c < width; c++) variance += (s[c] - mean) * (s[c] - mean) / (double)width;
-        x->mean[p] = mean;
-        x->rstd[p] = 1.0 / sqrt(variance + x->eps);
+        for (int64_t c = 0; c < width && !r->rms; c++) mean += x[c] / (double)width;
+        for (int64_t c = 0; c < width; c++) variance += (x[c] - mean) * (x[c] - mean) / (double)width;
+        r->mean[p] = mean;
+        r->rstd[p] = 1.0 / sqrt(variance + r->eps);
         for (int64_t c = 0; c < width; c++) {
-            double y = (s[c] - mean) * x->rstd[p] * x->gamma[c] + (x->rms ? 0.0 : x->beta[c]);
-            x->y[p * width + c] = act_ref(y, x->act);
-            if (x->weight) loss += x->weight[p * width + c] * x->y[p * width + c];
+            double y = (x[c] - mean) * r->rstd[p] * r->gamma[c] + (r->rms ? 0.0 : r->beta[c]);
+            r->y[p * width + c] = act_ref(y, r->act);
+            if (r->weight) loss += r->weight[p * width + c] * r->y[p * width + c];
         }
     }
     return loss;
 }
 
-static Reference reference_of(Bench *t, const double *x, const double *residual, Tensor gamma, Tensor beta,
-                              const Case *p, bool rms) {
+static Reference reference_of(Bench *t, Tensor x, Tensor gamma, Tensor beta, const Case *p, bool rms) {
     int64_t n = p->n, d = p->d, groups = rms ? p->groups : 1;
     Reference want = {.n = n,
                       .d = d,
@@ -63,15 +62,13 @@ static Reference reference_of(Bench *t, const double *x, const double *residual,
                       .act = rms ? ACT_NONE : p->act,
                       .gamma = doubles(t, gamma),
                       .beta = doubles(t, beta),
-                      .s = zeros(t, n * d),
+                      .x = doubles(t, x),
                       .y = zeros(t, n * d),
                       .mean = zeros(t, n * groups),
                       .rstd = zeros(t, n * groups)};
-    for (int64_t i = 0; i < n * d; i++) want.s[i] = x[i] + (residual ? residual[i] : 0.0);
     return want;
 }
 
-/* Kept sums are rounded to float: the reference takes them as they are. */
 static void test_layer_norm(void **state) {
     (void)state;
     for (int i = 0; i < COUNT; i++) {
@@ -79,20 +76,17 @@ static void test_layer_norm(void **state) {
         Bench t;
         bench_open(&t, 1 + i % 2, 30);
         LayerNormArgs a = {.x = tensor(&t, p->n, p->d, p->pad),
-                           .residual = maybe(&t, p->residual, p->n, p->d, p->pad),
-                           .sum = maybe(&t, p->sum, p->n, p->d, p->pad),
                            .gamma = tensor(&t, 1, p->d, 0),
                            .beta = tensor(&t, 1, p->d, 0),
                            .eps = 1e-5f,
                            .act = p->act,
                            .mean = maybe(&t, p->stats, 1, p->n, 0),
                            .rstd = maybe(&t, p->stats, 1, p->n, 0)};
-        Reference want = reference_of(&t, doubles(&t, a.x), doubles(&t, a.residual), a.gamma, a.beta, p, false);
+        Reference want = reference_of(&t, a.x, a.gamma, a.beta, p, false);
         reference_loss(&want);
-        a.y = p->alias == 1 ? a.x : p->alias == 2 ? a.residual : tensor(&t, p->n, p->d, p->pad);
+        a.y = p->alias == 1 ? a.x : tensor(&t, p->n, p->d, p->pad);
         RUN(&t, layer_norm, &a);
         expect_close("y", a.y, want.y, p->d == 1 ? 1e-4 : TOLERANCE);
-        if (p->sum) expect_close("sum", a.sum, want.s, 1e-6);
         if (p->stats) expect_close("mean", a.mean, want.mean, 1e-6);
         if (p->stats) expect_close("rstd", a.rstd, want.rstd, TOLERANCE);
         bench_close(&t);
@@ -106,18 +100,15 @@ static void test_rms_norm(void **state) {
         Bench t;
         bench_open(&t, 1 + i % 2, 31);
         RmsNormArgs a = {.x = tensor(&t, p->n, p->d, p->pad),
-                         .residual = maybe(&t, p->residual, p->n, p->d, p->pad),
-                         .sum = maybe(&t, p->sum, p->n, p->d, p->pad),
                          .gamma = tensor(&t, 1, p->d / p->groups, 0),
                          .eps = 1e-5f,
                          .groups = p->groups,
                          .rstd = maybe(&t, p->stats, p->n, p->groups, p->pad)};
-        Reference want = reference_of(&t, doubles(&t, a.x), doubles(&t, a.residual), a.gamma, absent(), p, true);
+        Reference want = reference_of(&t, a.x, a.gamma, absent(), p, true);
         reference_loss(&want);
-        a.y = p->alias == 1 ? a.x : p->alias == 2 ? a.residual : tensor(&t, p->n, p->d, p->pad);
+        a.y = p->alias == 1 ? a.x : tensor(&t, p->n, p->d, p->pad);
         RUN(&t, rms_norm, &a);
         expect_close("y", a.y, want.y, TOLERANCE);
-        if (p->sum) expect_close("sum", a.sum, want.s, 1e-6);
         if (p->stats) expect_close("rstd", a.rstd, want.rstd, TOLERANCE);
         bench_close(&t);
     }
@@ -130,7 +121,7 @@ static Tensor floats_of(Bench *t, const double *from, int64_t rows, int64_t cols
     return to;
 }
 
-/* dx = dloss/ds + what bypasses; dgamma and dbeta are added to what they held. */
+/* dx = dloss/dx + what bypasses; dgamma and dbeta are added to what they held. */
 typedef struct Gradients {
     double *dx, *dgamma, *dbeta;
 } Gradients;
@@ -140,7 +131,7 @@ static Gradients gradients_of(Bench *t, Reference *want, const double *dy, const
     Gradients g = {zeros(t, want->n * want->d), doubles(t, dgamma), doubles(t, dbeta)};
     int64_t width = want->d / want->groups;
     want->weight = dy;
-    differentiate(want->s, want->n * want->d, reference_loss, want, g.dx);
+    differentiate(want->x, want->n * want->d, reference_loss, want, g.dx);
     for (int64_t i = 0; bypass && i < want->n * want->d; i++) g.dx[i] += bypass[i];
     double *add = zeros(t, width);
     differentiate(want->gamma, width, reference_loss, want, add);
@@ -152,9 +143,8 @@ static Gradients gradients_of(Bench *t, Reference *want, const double *dy, const
 }
 
 static const Case GRADIENTS[] = {
-    {1, 16, 1, 0, 0, 1, 1, 0, 0, ACT_NONE, 0}, {7, 33, 3, 0, 0, 1, 1, 1, 0, ACT_NONE, 5},
-    {5, 40, 4, 0, 0, 1, 0, 1, 1, ACT_NONE, 2}, {6, 130, 1, 0, 0, 1, 1, 1, 2, ACT_NONE, 0},
-    {0, 8, 2, 0, 0, 1, 1, 1, 0, ACT_NONE, 0},  {20, 66, 1, 0, 0, 1, 1, 0, 1, ACT_NONE, 0},
+    {1, 16, 1, 1, 1, 0, 0, ACT_NONE, 0},  {7, 33, 3, 1, 1, 1, 0, ACT_NONE, 5}, {5, 40, 4, 1, 0, 1, 1, ACT_NONE, 2},
+    {6, 130, 1, 1, 1, 1, 2, ACT_NONE, 0}, {0, 8, 2, 1, 1, 1, 0, ACT_NONE, 0},  {20, 66, 1, 1, 1, 0, 1, ACT_NONE, 0},
 };
 
 enum { GRADIENT_COUNT = sizeof GRADIENTS / sizeof *GRADIENTS };
@@ -165,14 +155,14 @@ static void test_layer_norm_backward(void **state) {
         const Case *p = &GRADIENTS[i];
         Bench t;
         bench_open(&t, 1 + i % 2, 32);
-        LayerNormBackwardArgs a = {.sum = tensor(&t, p->n, p->d, p->pad),
+        LayerNormBackwardArgs a = {.x = tensor(&t, p->n, p->d, p->pad),
                                    .gamma = tensor(&t, 1, p->d, 0),
                                    .dy = tensor(&t, p->n, p->d, p->pad),
                                    .residual_grad = maybe(&t, p->bypass, p->n, p->d, p->pad),
                                    .dgamma = maybe(&t, p->parameters, 1, p->d, 0),
                                    .dbeta = maybe(&t, p->parameters, 1, p->d, 0)};
         Tensor beta = tensor(&t, 1, p->d, 0);
-        Reference want = reference_of(&t, doubles(&t, a.sum), NULL, a.gamma, beta, p, false);
+        Reference want = reference_of(&t, a.x, a.gamma, beta, p, false);
         reference_loss(&want);
         a.mean = floats_of(&t, want.mean, 1, p->n, 0);
         a.rstd = floats_of(&t, want.rstd, 1, p->n, 0);
@@ -192,13 +182,13 @@ static void test_rms_norm_backward(void **state) {
         const Case *p = &GRADIENTS[i];
         Bench t;
         bench_open(&t, 1 + i % 2, 33);
-        RmsNormBackwardArgs a = {.sum = tensor(&t, p->n, p->d, p->pad),
+        RmsNormBackwardArgs a = {.x = tensor(&t, p->n, p->d, p->pad),
                                  .gamma = tensor(&t, 1, p->d / p->groups, 0),
                                  .dy = tensor(&t, p->n, p->d, p->pad),
                                  .groups = p->groups,
                                  .residual_grad = maybe(&t, p->bypass, p->n, p->d, p->pad),
                                  .dgamma = maybe(&t, p->parameters, 1, p->d / p->groups, 0)};
-        Reference want = reference_of(&t, doubles(&t, a.sum), NULL, a.gamma, absent(), p, true);
+        Reference want = reference_of(&t, a.x, a.gamma, absent(), p, true);
         reference_loss(&want);
         a.rstd = floats_of(&t, want.rstd, p->n, p->groups, p->pad);
         Gradients g = gradients_of(&t, &want, doubles(&t, a.dy), doubles(&t, a.residual_grad), a.dgamma, absent());
@@ -215,7 +205,7 @@ static void test_frozen(void **state) {
     (void)state;
     Bench t;
     bench_open(&t, 1, 34);
-    RmsNormBackwardArgs a = {.sum = tensor(&t, 4, 8, 0),
+    RmsNormBackwardArgs a = {.x = tensor(&t, 4, 8, 0),
                              .gamma = tensor(&t, 1, 8, 0),
                              .rstd = tensor(&t, 4, 1, 0),
                              .dy = tensor(&t, 4, 8, 0),

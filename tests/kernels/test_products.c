@@ -71,36 +71,45 @@ static void test_matmul(void **state) {
     }
 }
 
+/* What is added to y: nothing, what it holds (or dx, backward), another tensor. */
+typedef enum Added { NONE, ITSELF, APART } Added;
+
 typedef struct LinearCase {
     int n, in;
     int outs[LINEAR_PARTS], ranks[LINEAR_PARTS];
     float p;
-    bool bias, accumulate;
+    bool bias;
+    Added residual;
     Activation act;
     int pad;
 } LinearCase;
 
 static const LinearCase LINEARS[] = {
-    {1, 64, {48}, {0}, 0, true, false, ACT_NONE, 0},
-    {9, 33, {17}, {0}, 0, false, true, ACT_NONE, 3},
-    {9, 33, {17}, {0}, 0, true, true, ACT_GELU, 3},
-    {70, 128, {96}, {8}, 0, false, false, ACT_NONE, 0},
-    {70, 40, {50}, {4}, 0.25f, true, false, ACT_NONE, 5},
-    {7, 41, {23}, {3}, 0.5f, true, true, ACT_GELU, 2},
-    {1, 96, {64}, {16}, 0, false, false, ACT_NONE, 0},
-    {1, 30, {20}, {2}, 0.1f, false, true, ACT_NONE, 1},
-    {200, 65, {130}, {16}, 0.05f, true, false, ACT_RELU, 0},
-    {0, 8, {8}, {2}, 0.5f, true, false, ACT_NONE, 0},
-    {130, 512, {300}, {0}, 0, true, false, ACT_GELU, 4},
-    {300, 80, {1100}, {0}, 0, true, false, ACT_GELU, 0},
-    {300, 80, {1100}, {8}, 0, true, true, ACT_NONE, 0},
-    {5, 300, {700}, {8}, 0, true, false, ACT_NONE, 0},
-    {9, 40, {33, 7, 12}, {4, 2, 8}, 0, true, false, ACT_NONE, 2},
-    {70, 64, {48, 16, 16}, {8, 8, 8}, 0.25f, true, false, ACT_NONE, 0},
-    {20, 31, {17, 5, 9}, {0, 3, 0}, 0.5f, false, true, ACT_NONE, 1},
-    {6, 24, {10, 14}, {5, 0}, 0, false, true, ACT_GELU, 3},
-    {6, 24, {10, 14}, {2, 3}, 0.1f, true, false, ACT_NONE, 0},
-    {3, 8, {4, 4, 4}, {0, 0, 0}, 0, true, false, ACT_NONE, 0},
+    {1, 64, {48}, {0}, 0, true, NONE, ACT_NONE, 0},
+    {9, 33, {17}, {0}, 0, false, APART, ACT_NONE, 3},
+    {9, 33, {17}, {0}, 0, true, ITSELF, ACT_GELU, 3},
+    {70, 128, {96}, {8}, 0, false, NONE, ACT_NONE, 0},
+    {70, 40, {50}, {4}, 0.25f, true, NONE, ACT_NONE, 5},
+    {7, 41, {23}, {3}, 0.5f, true, APART, ACT_GELU, 2},
+    {1, 96, {64}, {16}, 0, false, NONE, ACT_NONE, 0},
+    {1, 30, {20}, {2}, 0.1f, false, ITSELF, ACT_NONE, 1},
+    {200, 65, {130}, {16}, 0.05f, true, NONE, ACT_RELU, 0},
+    {0, 8, {8}, {2}, 0.5f, true, NONE, ACT_NONE, 0},
+    {130, 512, {300}, {0}, 0, true, NONE, ACT_GELU, 4},
+    {300, 80, {1100}, {0}, 0, true, NONE, ACT_GELU, 0},
+    {300, 80, {1100}, {8}, 0, true, APART, ACT_NONE, 0},
+    {5, 300, {700}, {8}, 0, true, NONE, ACT_NONE, 0},
+    {9, 40, {33, 7, 12}, {4, 2, 8}, 0, true, NONE, ACT_NONE, 2},
+    {70, 64, {48, 16, 16}, {8, 8, 8}, 0.25f, true, NONE, ACT_NONE, 0},
+    {20, 31, {17, 5, 9}, {0, 3, 0}, 0.5f, false, ITSELF, ACT_NONE, 1},
+    {6, 24, {10, 14}, {5, 0}, 0, false, APART, ACT_GELU, 3},
+    {6, 24, {10, 14}, {2, 3}, 0.1f, true, NONE, ACT_NONE, 0},
+    {3, 8, {4, 4, 4}, {0, 0, 0}, 0, true, NONE, ACT_NONE, 0},
+    {9, 33, {17}, {0}, 0, true, APART, ACT_NONE, 3},
+    {20, 31, {17}, {4}, 0.25f, true, APART, ACT_RELU, 0},
+    {70, 48, {96}, {8}, 0, true, APART, ACT_NONE, 1},
+    {70, 48, {96}, {8}, 0, true, ITSELF, ACT_GELU, 1},
+    {5, 0, {12}, {0}, 0, true, APART, ACT_NONE, 2},
 };
 
 static int sum_of(const int values[LINEAR_PARTS]) { return values[0] + values[1] + values[2]; }
@@ -164,9 +173,10 @@ static void linear_case(const LinearCase *p, int threads) {
                     .weight = tensor(&t, out, p->in, p->pad),
                     .bias = maybe(&t, p->bias, 1, out, 0),
                     .act = p->act,
-                    .accumulate = p->accumulate,
                     .y = tensor(&t, p->n, out, p->pad),
                     .low = maybe(&t, r > 0, p->n, r, p->pad)};
+    if (p->residual) a.residual = p->residual == ITSELF ? a.y : tensor(&t, p->n, out, p->pad + 1);
+    Tensor residual = p->residual ? copy_of(&t, a.residual) : absent();
     loras_of(&t, p, a.lora);
     Whole w = whole_of(&t, p, a.lora);
     double *low = low_ref(&t, a.x, &w), *want = zeros(&t, (int64_t)p->n * out);
@@ -175,12 +185,13 @@ static void linear_case(const LinearCase *p, int threads) {
             double sum = p->bias ? (double)at(a.bias, 0, o) : 0.0;
             for (int64_t c = 0; c < p->in; c++) sum += (double)at(a.x, i, c) * (double)at(a.weight, o, c);
             for (int j = 0; j < r; j++) sum += low[i * r + j] * w.b[o * r + j];
-            want[i * out + o] = act_ref(sum, p->act) + (p->accumulate ? (double)at(a.y, i, o) : 0.0);
+            want[i * out + o] = act_ref(sum, p->act) + (p->residual ? (double)at(residual, i, o) : 0.0);
         }
     RUN(&t, linear, &a);
     expect_close("y", a.y, want, TOLERANCE);
+    if (p->residual == APART) expect_same("residual", residual, a.residual);
     if (r) expect_close("low", a.low, low, TOLERANCE);
-    if (r && !p->accumulate) { /* said to be known, it is taken as it is */
+    if (r && p->residual != ITSELF) { /* said to be known, it is taken as it is */
         Tensor y = a.y;
         a.y = tensor(&t, p->n, out, 0);
         a.low_known = true;
@@ -235,7 +246,7 @@ static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) 
                             .low = absent(),
                             .dy = tensor(&t, n, out, p->pad),
                             .dx = maybe(&t, wanted, n, in, p->pad),
-                            .accumulate_dx = p->accumulate,
+                            .accumulate_dx = p->residual != NONE,
                             .dweight = maybe(&t, !frozen, out, in, p->pad),
                             .dbias = maybe(&t, !frozen, 1, out, 0)};
     loras_of(&t, p, a.lora);
@@ -251,7 +262,7 @@ static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) 
     double *dx = doubles(&t, a.dx), *da = zeros(&t, r * in), *db = zeros(&t, out * r);
     double *dweight = doubles(&t, a.dweight), *dbias = doubles(&t, a.dbias);
     held(p, &a, da, db);
-    if (dx && !p->accumulate) memset(dx, 0, (size_t)(n * in) * sizeof *dx);
+    if (dx && p->residual == NONE) memset(dx, 0, (size_t)(n * in) * sizeof *dx);
     for (int64_t i = 0; i < n; i++)
         for (int64_t o = 0; o < out; o++) {
             double g = (double)at(a.dy, i, o);
@@ -330,6 +341,9 @@ static void test_refusals(void **state) {
     m.b.ld = 4;
     REFUSED(&t, matmul, &m, "leading dimension");
     LinearArgs a = {.x = tensor(&t, 3, 4, 0), .weight = tensor(&t, 6, 4, 0), .y = tensor(&t, 3, 6, 0)};
+    a.residual = tensor(&t, 3, 5, 0);
+    REFUSED(&t, linear, &a, "residual is [3, 5], expected [3, 6]");
+    a.residual = absent();
     a.lora[0] = (Lora){.a = tensor(&t, 2, 4, 0), .b = tensor(&t, 6, 2, 0), .scale = 1.0f};
     REFUSED(&t, linear, &a, "low");
     a.low = tensor(&t, 3, 2, 0);
