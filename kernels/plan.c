@@ -119,7 +119,6 @@ NOTE(SegmentNorm, segment_norm, WORK_OTHER)
 NOTE(WaveNorm, wave_norm, WORK_OTHER)
 NOTE(PosConv, pos_conv, WORK_CONVOLUTION)
 NOTE(RelGate, rel_gate, WORK_OTHER)
-NOTE(Attention, attention, WORK_ATTENTION)
 NOTE(AttentionBackward, attention_backward, WORK_ATTENTION_BACKWARD)
 NOTE(CacheAppend, cache_append, WORK_OTHER)
 NOTE(CacheCopy, cache_copy, WORK_OTHER)
@@ -149,6 +148,11 @@ NOTE(Adamw, adamw, WORK_OPTIMIZER)
 bool plan_matmul(Device *dev, const MatmulArgs *a, Error *err) {
     int64_t k = a->transpose_a ? a->a.rows : a->a.cols;
     return note_gemm(dev, "matmul", matmul_cost(a), a->c.rows, a->c.cols, k, a->transpose_b, err);
+}
+
+bool plan_attention(Device *dev, const AttentionArgs *a, Error *err) {
+    WorkKind kind = tensor_present(a->bias) ? WORK_ATTENTION_BIAS : WORK_ATTENTION;
+    return note(dev, "attention", kind, attention_cost(a), err);
 }
 
 /* The first convolution has one channel and is bound by what it writes. */
@@ -239,6 +243,7 @@ static double seconds_of(const PlannedWork *work, const MachineRates *rates) {
     const double speed[WORK_KINDS] = {[WORK_GEMM] = product,
                                       [WORK_LORA] = product,
                                       [WORK_ATTENTION] = rates->attention,
+                                      [WORK_ATTENTION_BIAS] = rates->attention_bias,
                                       [WORK_ATTENTION_BACKWARD] = rates->attention_backward,
                                       [WORK_CONVOLUTION] = rates->convolution,
                                       [WORK_OTHER] = INFINITY,
