@@ -184,6 +184,10 @@ bool check_linear_backward(const Device *dev, const LinearBackwardArgs *a, Error
     need(c, "weight", a->weight, out, in);
     maybe(c, "dx", a->dx, n, in);
     if (tensor_present(a->dweight)) need(c, "x", a->x, n, in);
+    require(c, tensor_present(a->gamma) == tensor_present(a->rstd), "gamma and rstd go together");
+    require(c, !tensor_present(a->gamma) || !tensor_present(a->dweight), "dweight is not had of a norm's input");
+    maybe(c, "gamma", a->gamma, 1, in);
+    maybe32(c, "rstd", a->rstd, n, 1);
     maybe32(c, "dweight", a->dweight, out, in);
     maybe32(c, "dbias", a->dbias, 1, out);
     need_loras(c, a->lora, n, in, out, &rank);

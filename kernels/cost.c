@@ -67,9 +67,11 @@ COST(LinearBackward, linear_backward) {
         x = x || tensor_present(a->da[i]);
     }
     cost.bytes += bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
-    cost.bytes += (dx ? bytes_of(a->weight) : 0.0) + (x ? bytes_of(a->x) : 0.0);
+    cost.bytes +=
+        (dx ? bytes_of(a->weight) : 0.0) + (x ? bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->rstd) : 0.0);
     cost.bytes += 2.0 * (bytes_of(a->dweight) + bytes_of(a->dbias));
     cost.flops += dx ? product(n, in, out) : 0.0;
+    cost.flops += x && tensor_present(a->gamma) ? 2.0 * elements(a->x) : 0.0;
     cost.flops += tensor_present(a->dweight) ? product(out, in, n) : 0.0;
     cost.flops += tensor_present(a->dbias) ? elements(a->dy) : 0.0;
     return cost;

@@ -87,8 +87,10 @@ OP(Linear, linear);
 
 /* Gradients of y = x·Wᵀ + bias + LoRA, without activation (apply its backward to dy first). */
 typedef struct LinearBackwardArgs {
-    Tensor x;      /* [n, in]; needed for da and dweight */
-    Tensor weight; /* [out, in] */
+    Tensor x;           /* [n, in]; needed for da and dweight */
+    Tensor gamma, rstd; /* [1, in] and [n, 1] F32, or absent: the layer read x·rstd·gamma, as op_rms_norm with one
+                         * group wrote it, and da is of that; then no dweight is to be had */
+    Tensor weight;      /* [out, in] */
     Lora lora[LINEAR_PARTS];
     int64_t tail; /* 0, or at least linear_tail's columns past dy and rows past weight */
     Tensor low;   /* [n, Σr] from forward; needed for db */

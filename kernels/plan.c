@@ -208,8 +208,10 @@ static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, int64_t
     if (da || dx) of_dy = product_cost(a->dy, false, up, false, inner, 0);
     if (db) of_dy = both(of_dy, product_cost(a->dy, true, a->low, false, dup, 1));
     if (db && (da || dx)) of_dy.bytes -= again.bytes;
-    return note(dev, op, WORK_LORA, of_dy, err) &&
-           (!da || note(dev, op, WORK_LORA, product_cost(inner, true, a->x, false, ddown, 1), err)) &&
+    OpCost of_x = product_cost(inner, true, a->x, false, ddown, 1);
+    if (tensor_present(a->gamma))
+        of_x.bytes += (double)in * (double)dtype_size(a->gamma.dtype) + (double)n * sizeof(float);
+    return note(dev, op, WORK_LORA, of_dy, err) && (!da || note(dev, op, WORK_LORA, of_x, err)) &&
            (!dx || note_wider(dev, op, n, in, rank, err));
 }
 

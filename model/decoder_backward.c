@@ -1,30 +1,36 @@
 /* Backward through the layers: LoRA gradients, and the gradient of the residual stream in acts->dx.
- * What is cheap is computed again: norm outputs, the MLP's product, Qwen3's rotated queries. */
+ * What is cheap is computed again: the MLP's product, Qwen3's rotated queries, norm outputs where they are read. */
 #include "model/decoder_internal.h"
 
-/* Gradients of projections of one input x, whose outputs' gradients are columns of dy: dx, and LoRA's where x
- * is given. Either may be left out. */
-static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x,
+/* What projections read: x, or RMSNorm's output of it. */
+typedef struct Input {
+    Tensor x, gamma, rstd;
+} Input;
+
+static Input plain(Tensor x) { return (Input){.x = x}; }
+
+static Input normed(Tensor x, Tensor gamma, Tensor rstd) { return (Input){x, gamma, tensor_rows(rstd, 0, x.rows)}; }
+
+/* Gradients of projections of one input, whose outputs' gradients are columns of dy: that of the input, and LoRA's
+ * where it is given. Either may be left out. */
+static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Input in,
                          Tensor dy, Tensor dx, Error *err) {
-    LinearBackwardArgs args = {.x = x,
+    LinearBackwardArgs args = {.x = in.x,
+                               .gamma = in.gamma,
+                               .rstd = in.rstd,
                                .weight = group_weight(&decoder->layers[layer], first),
                                .tail = group_tail(decoder, layer, first),
                                .low = group_low(decoder, acts, layer, first, dy.rows),
                                .dy = dy,
                                .dx = dx};
     group_loras(decoder, acts, pass, layer, first, args.lora);
-    for (int i = 0; i < LINEAR_PARTS && tensor_present(x); i++) {
+    for (int i = 0; i < LINEAR_PARTS && tensor_present(in.x); i++) {
         if (!tensor_present(args.lora[i].a)) continue;
         const LoraModule *module = &decoder->lora.modules[layer][first + i];
         args.da[i] = decoder->params->items[module->a].grad;
         args.db[i] = decoder->params->items[module->b].grad;
     }
     return RUN(decoder, linear_backward, &args, err);
-}
-
-static bool norm_again(Decoder *decoder, Tensor x, Tensor gamma, Tensor y, Error *err) {
-    RmsNormArgs args = {.x = x, .gamma = gamma, .eps = decoder->config.eps, .groups = 1, .y = y};
-    return RUN(decoder, rms_norm, &args, err);
 }
 
 /* dx becomes the gradient through the norm (of dy) plus that which bypasses it (dx itself where `add`). */
@@ -49,24 +55,24 @@ static bool down_back(Decoder *decoder, const Acts *acts, const Pass *pass, int 
     bool lora = group_rank(decoder, layer, PROJ_DOWN) > 0;
     if (lora) prod = tensor_rows(acts->prod, 0, n);
     SwigluBackwardArgs args = {.gate = gate, .up = up, .dy = dprod, .dgate = gate, .dup = up, .y = prod};
-    return project_back(decoder, acts, pass, layer, PROJ_DOWN, none, dx, dprod, err) &&
+    return project_back(decoder, acts, pass, layer, PROJ_DOWN, plain(none), dx, dprod, err) &&
            RUN(decoder, swiglu_backward, &args, err) &&
-           (!lora || project_back(decoder, acts, pass, layer, PROJ_DOWN, prod, dx, none, err));
+           (!lora || project_back(decoder, acts, pass, layer, PROJ_DOWN, plain(prod), dx, none, err));
 }
 
 /* From the layer's output back to attention's: dx is the stream's gradient on both ends. */
 static bool mlp_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Tensor datt,
                      Error *err) {
     const LayerActs *la = &acts->layers[layer];
-    Tensor mid = tensor_rows(la->mid, 0, dx.rows), normed = tensor_rows(acts->normed, 0, dx.rows);
+    Tensor mid = tensor_rows(la->mid, 0, dx.rows);
     Tensor dnormed = tensor_rows(acts->dnormed, 0, dx.rows), gate_up = tensor_rows(la->gate_up, 0, dx.rows);
     Tensor att = tensor_rows(layer_last(decoder, layer) ? acts->last_att : la->att, 0, dx.rows);
     Tensor gamma = decoder->layers[layer].post_norm;
     return down_back(decoder, acts, pass, layer, dx, err) &&
-           (!group_rank(decoder, layer, PROJ_GATE) || norm_again(decoder, mid, gamma, normed, err)) &&
-           project_back(decoder, acts, pass, layer, PROJ_GATE, normed, gate_up, dnormed, err) &&
+           project_back(decoder, acts, pass, layer, PROJ_GATE, normed(mid, gamma, la->mid_rstd), gate_up, dnormed,
+                        err) &&
            norm_back(decoder, mid, gamma, la->mid_rstd, dnormed, dx, true, err) &&
-           project_back(decoder, acts, pass, layer, PROJ_O, att, dx, datt, err);
+           project_back(decoder, acts, pass, layer, PROJ_O, plain(att), dx, datt, err);
 }
 
 static bool unturn(Decoder *decoder, const Acts *acts, Tensor dx, int heads, Error *err) {
@@ -102,7 +108,7 @@ static bool attention_back(Decoder *decoder, const Acts *acts, const Pass *pass,
                            Error *err) {
     const LayerActs *la = &acts->layers[layer];
     int64_t n = pass->n;
-    Tensor x = tensor_rows(la->x, 0, n), normed = tensor_rows(acts->normed, 0, n);
+    Tensor x = tensor_rows(la->x, 0, n);
     Tensor dnormed = tensor_rows(acts->dnormed, 0, n), dqkv = tensor_rows(acts->dqkv, 0, n);
     Tensor gamma = decoder->layers[layer].input_norm;
     AttentionBackwardArgs args = {.forward = attention_args(decoder, acts, pass, layer),
@@ -112,8 +118,7 @@ static bool attention_back(Decoder *decoder, const Acts *acts, const Pass *pass,
                                   .dv = projection_part(decoder, dqkv, PROJ_V)};
     return turned_again(decoder, acts, pass, layer, err) && RUN(decoder, attention_backward, &args, err) &&
            unturn_queries(decoder, acts, layer, dqkv, err) &&
-           (!group_rank(decoder, layer, PROJ_Q) || norm_again(decoder, x, gamma, normed, err)) &&
-           project_back(decoder, acts, pass, layer, PROJ_Q, normed, dqkv, dnormed, err) &&
+           project_back(decoder, acts, pass, layer, PROJ_Q, normed(x, gamma, la->x_rstd), dqkv, dnormed, err) &&
            norm_back(decoder, x, gamma, la->x_rstd, dnormed, dx, true, err);
 }
 
