@@ -144,11 +144,18 @@ COST(Attention, attention) {
     return (OpCost){bytes, attention_pairs(a) * a->heads * (4.0 * a->dim + FUNCTION)};
 }
 
+/* What rotating `rows` rows reads of a table. */
+static double rope_bytes(Tensor table, int64_t rows) {
+    double read = (double)rows * (double)table.cols * sizeof(float);
+    return read < bytes_of(table) ? read : bytes_of(table);
+}
+
 COST(AttentionBackward, attention_backward) {
     const AttentionArgs *f = &a->forward;
+    double turned = tensor_present(a->rope) ? 3.0 * (elements(a->dq) + elements(a->dk)) : 0.0;
     double bytes = attention_cost(f).bytes + bytes_of(a->dout) + bytes_of(a->dq) + bytes_of(a->dk) + bytes_of(a->dv) +
-                   2.0 * bytes_of(a->dbias) + bytes_of(a->dgate);
-    return (OpCost){bytes, attention_pairs(f) * f->heads * (10.0 * f->dim + FUNCTION)};
+                   2.0 * bytes_of(a->dbias) + bytes_of(a->dgate) + rope_bytes(a->rope, f->q.rows);
+    return (OpCost){bytes, attention_pairs(f) * f->heads * (10.0 * f->dim + FUNCTION) + turned};
 }
 
 COST(CacheAppend, cache_append) { return (OpCost){2.0 * (bytes_of(a->k) + bytes_of(a->v)), 0.0}; }
@@ -166,11 +173,7 @@ COST(AttentionCached, attention_cached) {
     return (OpCost){bytes_of(a->q) + bytes_of(a->out) + 2.0 * keys * row, keys * a->heads * (4.0 * a->dim + FUNCTION)};
 }
 
-COST(Rope, rope) {
-    double table = (double)a->x.rows * (double)a->dim * sizeof(float);
-    return (OpCost){2.0 * bytes_of(a->x) + (table < bytes_of(a->table) ? table : bytes_of(a->table)),
-                    3.0 * elements(a->x)};
-}
+COST(Rope, rope) { return (OpCost){2.0 * bytes_of(a->x) + rope_bytes(a->table, a->x.rows), 3.0 * elements(a->x)}; }
 
 COST(Swiglu, swiglu) {
     return (OpCost){bytes_of(a->gate) + bytes_of(a->up) + bytes_of(a->y), (FUNCTION + 3.0) * elements(a->y)};

@@ -229,10 +229,13 @@ typedef struct AttentionArgs {
 OP(Attention, attention);
 
 typedef struct AttentionBackwardArgs {
-    AttentionArgs forward; /* as it was called, with out and lse filled */
-    Tensor dout;           /* [nq, heads · dim] */
-    Tensor dq, dk, dv;     /* like q, k, v; all written */
-    Tensor dbias, dgate;   /* like bias and gate, F32, or absent; dbias accumulated */
+    AttentionArgs forward;   /* as it was called, with out and lse filled */
+    Tensor dout;             /* [nq, heads · dim] */
+    Tensor dq, dk, dv;       /* like q, k, v; all written */
+    Tensor dbias, dgate;     /* like bias and gate, F32, or absent; dbias accumulated */
+    Tensor rope;             /* [positions, dim] F32, RopeArgs' table, or absent: q and k are what op_rope left, and
+                              * dq and dk are gradients of what it was given */
+    const int32_t *position; /* [nq], device, with rope: of the rows of q, which are those of k */
 } AttentionBackwardArgs;
 OP(AttentionBackward, attention_backward);
 

@@ -75,24 +75,18 @@ static bool mlp_back(Decoder *decoder, const Acts *acts, const Pass *pass, int l
            project_back(decoder, acts, pass, layer, PROJ_O, plain(att), dx, datt, err);
 }
 
-static bool unturn(Decoder *decoder, const Acts *acts, Tensor dx, int heads, Error *err) {
-    RopeArgs args = {.x = dx, .position = acts->position, .table = decoder->rope, .heads = heads, .inverse = true};
-    args.dim = decoder->config.head_dim;
-    return RUN(decoder, rope, &args, err);
-}
-
 static bool heads_back(Decoder *decoder, Tensor raw, Tensor gamma, Tensor rstd, int heads, Tensor dx, Error *err) {
     RmsNormBackwardArgs args = {
         .sum = raw, .gamma = gamma, .rstd = tensor_rows(rstd, 0, raw.rows), .dy = dx, .groups = heads, .dx = dx};
     return RUN(decoder, rms_norm_backward, &args, err);
 }
 
-static bool unturn_queries(Decoder *decoder, const Acts *acts, int layer, Tensor dqkv, Error *err) {
+/* Through Qwen3's norms of q and k, where there are. */
+static bool head_norms_back(Decoder *decoder, const Acts *acts, int layer, Tensor dqkv, Error *err) {
     const DecoderConfig *c = &decoder->config;
     const LayerActs *la = &acts->layers[layer];
     const LayerWeights *w = &decoder->layers[layer];
     Tensor dq = projection_part(decoder, dqkv, PROJ_Q), dk = projection_part(decoder, dqkv, PROJ_K);
-    if (!unturn(decoder, acts, dq, c->heads, err) || !unturn(decoder, acts, dk, c->kv_heads, err)) return false;
     if (!c->qk_norm) return true;
     Tensor raw = tensor_rows(la->qkv, 0, dqkv.rows);
     return heads_back(decoder, projection_part(decoder, raw, PROJ_Q), w->q_norm, la->q_rstd, c->heads, dq, err) &&
@@ -115,9 +109,11 @@ static bool attention_back(Decoder *decoder, const Acts *acts, const Pass *pass,
                                   .dout = datt,
                                   .dq = projection_part(decoder, dqkv, PROJ_Q),
                                   .dk = projection_part(decoder, dqkv, PROJ_K),
-                                  .dv = projection_part(decoder, dqkv, PROJ_V)};
+                                  .dv = projection_part(decoder, dqkv, PROJ_V),
+                                  .rope = decoder->rope,
+                                  .position = acts->position};
     return turned_again(decoder, acts, pass, layer, err) && RUN(decoder, attention_backward, &args, err) &&
-           unturn_queries(decoder, acts, layer, dqkv, err) &&
+           head_norms_back(decoder, acts, layer, dqkv, err) &&
            project_back(decoder, acts, pass, layer, PROJ_Q, normed(x, gamma, la->x_rstd), dqkv, dnormed, err) &&
            norm_back(decoder, x, gamma, la->x_rstd, dnormed, dx, true, err);
 }

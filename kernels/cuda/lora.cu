@@ -150,8 +150,7 @@ static __device__ __forceinline__ Normal normal_at(const Walk<bf16> &k, int64_t 
     return n;
 }
 
-/* The warp's tile as RMSNorm left it, in place. Each lane takes what it copied itself, so that no other waits for it.
- */
+/* The warp's tile as RMSNorm left it, in place. A lane takes what it copied itself, so that none waits for others. */
 static __device__ __forceinline__ void norm_tile(const Normal &n, char *tile, int lane) {
     float gamma[8];
     unpack8(gamma, n.gamma);
