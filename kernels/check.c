@@ -191,6 +191,10 @@ bool check_linear_backward(const Device *dev, const LinearBackwardArgs *a, Error
     need(c, "weight", a->weight, out, in);
     maybe(c, "dx", a->dx, n, in);
     if (tensor_present(a->dweight)) need(c, "x", a->x, n, in);
+    require(c, tensor_present(a->gamma) == tensor_present(a->rstd), "gamma and rstd go together");
+    require(c, !tensor_present(a->gamma) || !tensor_present(a->dweight), "dweight is not had of a norm's input");
+    maybe(c, "gamma", a->gamma, 1, in);
+    maybe32(c, "rstd", a->rstd, n, 1);
     maybe32(c, "dweight", a->dweight, out, in);
     maybe32(c, "dbias", a->dbias, 1, out);
     need_loras(c, a->lora, n, in, out, &rank);
@@ -354,6 +358,14 @@ bool check_attention(const Device *dev, const AttentionArgs *a, Error *err) {
     END;
 }
 
+static void need_rotation(Check *c, const AttentionBackwardArgs *a) {
+    const AttentionArgs *f = &a->forward;
+    require(c, f->dim % 2 == 0, "a head that was rotated has an even dimension");
+    require(c, f->q.rows == f->k.rows, "the rows of k are not those of q, whose positions are given");
+    need32(c, "rope", a->rope, ANY, f->dim);
+    need_table(c, "position", a->position, f->q.rows);
+}
+
 bool check_attention_backward(const Device *dev, const AttentionBackwardArgs *a, Error *err) {
     BEGIN("attention_backward");
     const AttentionArgs *f = &a->forward;
@@ -368,6 +380,7 @@ bool check_attention_backward(const Device *dev, const AttentionBackwardArgs *a,
     require(c, f->scale != 0.0f, "the scale must not be zero");
     maybe32(c, "dbias", a->dbias, f->bias.rows, f->bias.cols);
     maybe32(c, "dgate", a->dgate, f->gate.rows, f->gate.cols);
+    if (tensor_present(a->rope)) need_rotation(c, a);
     END;
 }
 

@@ -71,9 +71,11 @@ COST(LinearBackward, linear_backward) {
         x = x || tensor_present(a->da[i]);
     }
     cost.bytes += bytes_of(a->dlow) + bytes_of(a->dy) + bytes_of(a->dx) * (a->accumulate_dx ? 2.0 : 1.0);
-    cost.bytes += (dx ? bytes_of(a->weight) : 0.0) + (x ? bytes_of(a->x) : 0.0);
+    cost.bytes +=
+        (dx ? bytes_of(a->weight) : 0.0) + (x ? bytes_of(a->x) + bytes_of(a->gamma) + bytes_of(a->rstd) : 0.0);
     cost.bytes += 2.0 * (bytes_of(a->dweight) + bytes_of(a->dbias));
     cost.flops += dx ? product(n, in, out) : 0.0;
+    cost.flops += x && tensor_present(a->gamma) ? 2.0 * elements(a->x) : 0.0;
     cost.flops += tensor_present(a->dweight) ? product(out, in, n) : 0.0;
     cost.flops += tensor_present(a->dbias) ? elements(a->dy) : 0.0;
     return cost;
@@ -145,11 +147,18 @@ COST(Attention, attention) {
     return (OpCost){bytes, attention_pairs(a) * a->heads * (4.0 * a->dim + FUNCTION)};
 }
 
+/* What rotating `rows` rows reads of a table. */
+static double rope_bytes(Tensor table, int64_t rows) {
+    double read = (double)rows * (double)table.cols * sizeof(float);
+    return read < bytes_of(table) ? read : bytes_of(table);
+}
+
 COST(AttentionBackward, attention_backward) {
     const AttentionArgs *f = &a->forward;
+    double turned = tensor_present(a->rope) ? 3.0 * (elements(a->dq) + elements(a->dk)) : 0.0;
     double bytes = attention_cost(f).bytes + bytes_of(a->dout) + bytes_of(a->dq) + bytes_of(a->dk) + bytes_of(a->dv) +
-                   2.0 * bytes_of(a->dbias) + bytes_of(a->dgate);
-    return (OpCost){bytes, attention_pairs(f) * f->heads * (10.0 * f->dim + FUNCTION)};
+                   2.0 * bytes_of(a->dbias) + bytes_of(a->dgate) + rope_bytes(a->rope, f->q.rows);
+    return (OpCost){bytes, attention_pairs(f) * f->heads * (10.0 * f->dim + FUNCTION) + turned};
 }
 
 COST(CacheAppend, cache_append) { return (OpCost){2.0 * (bytes_of(a->k) + bytes_of(a->v)), 0.0}; }
@@ -167,11 +176,7 @@ COST(AttentionCached, attention_cached) {
     return (OpCost){bytes_of(a->q) + bytes_of(a->out) + 2.0 * keys * row, keys * a->heads * (4.0 * a->dim + FUNCTION)};
 }
 
-COST(Rope, rope) {
-    double table = (double)a->x.rows * (double)a->dim * sizeof(float);
-    return (OpCost){2.0 * bytes_of(a->x) + (table < bytes_of(a->table) ? table : bytes_of(a->table)),
-                    3.0 * elements(a->x)};
-}
+COST(Rope, rope) { return (OpCost){2.0 * bytes_of(a->x) + rope_bytes(a->table, a->x.rows), 3.0 * elements(a->x)}; }
 
 COST(Swiglu, swiglu) {
     int64_t rank = tensor_present(a->down.a) ? a->down.a.rows : 0;

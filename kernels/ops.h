@@ -88,8 +88,10 @@ OP(Linear, linear);
 
 /* Gradients of y = x·Wᵀ + bias + LoRA, without activation (apply its backward to dy first). */
 typedef struct LinearBackwardArgs {
-    Tensor x;      /* [n, in]; needed for da and dweight */
-    Tensor weight; /* [out, in] */
+    Tensor x;           /* [n, in]; needed for da and dweight */
+    Tensor gamma, rstd; /* [1, in] and [n, 1] F32, or absent: the layer read x·rstd·gamma, as op_rms_norm with one
+                         * group wrote it, and da is of that; then no dweight is to be had */
+    Tensor weight;      /* [out, in] */
     Lora lora[LINEAR_PARTS];
     int64_t tail; /* 0, or at least linear_tail's columns past dy and rows past weight */
     Tensor low;   /* [n, Σr] from forward; needed for db */
@@ -228,10 +230,13 @@ typedef struct AttentionArgs {
 OP(Attention, attention);
 
 typedef struct AttentionBackwardArgs {
-    AttentionArgs forward; /* as it was called, with out and lse filled */
-    Tensor dout;           /* [nq, heads · dim] */
-    Tensor dq, dk, dv;     /* like q, k, v; all written */
-    Tensor dbias, dgate;   /* like bias and gate, F32, or absent; dbias accumulated */
+    AttentionArgs forward;   /* as it was called, with out and lse filled */
+    Tensor dout;             /* [nq, heads · dim] */
+    Tensor dq, dk, dv;       /* like q, k, v; all written */
+    Tensor dbias, dgate;     /* like bias and gate, F32, or absent; dbias accumulated */
+    Tensor rope;             /* [positions, dim] F32, RopeArgs' table, or absent: q and k are what op_rope left, and
+                              * dq and dk are gradients of what it was given */
+    const int32_t *position; /* [nq], device, with rope: of the rows of q, which are those of k */
 } AttentionBackwardArgs;
 OP(AttentionBackward, attention_backward);
 

@@ -119,7 +119,6 @@ NOTE(SegmentNorm, segment_norm, WORK_OTHER)
 NOTE(WaveNorm, wave_norm, WORK_OTHER)
 NOTE(PosConv, pos_conv, WORK_CONVOLUTION)
 NOTE(RelGate, rel_gate, WORK_OTHER)
-NOTE(Attention, attention, WORK_ATTENTION)
 NOTE(AttentionBackward, attention_backward, WORK_ATTENTION_BACKWARD)
 NOTE(CacheAppend, cache_append, WORK_OTHER)
 NOTE(CacheCopy, cache_copy, WORK_OTHER)
@@ -149,6 +148,11 @@ NOTE(Adamw, adamw, WORK_OPTIMIZER)
 bool plan_matmul(Device *dev, const MatmulArgs *a, Error *err) {
     int64_t k = a->transpose_a ? a->a.rows : a->a.cols;
     return note_gemm(dev, "matmul", matmul_cost(a), a->c.rows, a->c.cols, k, a->transpose_b, err);
+}
+
+bool plan_attention(Device *dev, const AttentionArgs *a, Error *err) {
+    WorkKind kind = tensor_present(a->bias) ? WORK_ATTENTION_BIAS : WORK_ATTENTION;
+    return note(dev, "attention", kind, attention_cost(a), err);
 }
 
 /* The first convolution has one channel and is bound by what it writes. */
@@ -205,8 +209,10 @@ static bool note_lora_backward(Device *dev, const LinearBackwardArgs *a, int64_t
     if (dlow) of_dy = product_cost(a->dy, false, up, false, inner, 0);
     if (db) of_dy = both(of_dy, product_cost(a->dy, true, a->low, false, dup, 1));
     if (db && dlow) of_dy.bytes -= again.bytes;
-    return note(dev, op, WORK_LORA, of_dy, err) &&
-           (!da || note(dev, op, WORK_LORA, product_cost(inner, true, a->x, false, ddown, 1), err)) &&
+    OpCost of_x = product_cost(inner, true, a->x, false, ddown, 1);
+    if (tensor_present(a->gamma))
+        of_x.bytes += (double)in * (double)dtype_size(a->gamma.dtype) + (double)n * sizeof(float);
+    return note(dev, op, WORK_LORA, of_dy, err) && (!da || note(dev, op, WORK_LORA, of_x, err)) &&
            (!dx || note_wider(dev, op, n, in, rank, err));
 }
 
@@ -240,6 +246,7 @@ static double seconds_of(const PlannedWork *work, const MachineRates *rates) {
     const double speed[WORK_KINDS] = {[WORK_GEMM] = product,
                                       [WORK_LORA] = product,
                                       [WORK_ATTENTION] = rates->attention,
+                                      [WORK_ATTENTION_BIAS] = rates->attention_bias,
                                       [WORK_ATTENTION_BACKWARD] = rates->attention_backward,
                                       [WORK_CONVOLUTION] = rates->convolution,
                                       [WORK_OTHER] = INFINITY,

@@ -11,6 +11,7 @@ typedef enum WorkKind {
     WORK_GEMM,
     WORK_LORA, /* LoRA's own products, skinny: they read the big activations for a few columns */
     WORK_ATTENTION,
+    WORK_ATTENTION_BIAS, /* with a relative bias, which is WavLM's: long and not causal, so faster */
     WORK_ATTENTION_BACKWARD,
     WORK_CONVOLUTION, /* on the tensor cores, by kernels of our own */
     WORK_OTHER,
@@ -38,11 +39,11 @@ size_t plan_scratch(const Device *dev); /* reserved */
 const PlannedWork *plan_work(const Device *dev, size_t *count);
 void plan_forget(Device *dev);
 
-/* What a machine reaches, per second: bytes copied, operations of a large product, of attention and of
- * convolutions; and which share of the first two our products and streaming kernels do. No kernel takes less
- * than `kernel` seconds. */
+/* What a machine reaches, per second: bytes copied, operations of a large product, of attention without and with a
+ * bias and of convolutions; and which share of the first two our products and streaming kernels do. No kernel takes
+ * less than `kernel` seconds. */
 typedef struct MachineRates {
-    double copy, matmul, stream_share, gemm_share, attention, attention_backward, convolution, kernel;
+    double copy, matmul, stream_share, gemm_share, attention, attention_bias, attention_backward, convolution, kernel;
 } MachineRates;
 
 /* Adds up what the work would take there, by kind. */

@@ -1,7 +1,16 @@
 /* Backward through the layers: LoRA gradients, and the gradient of the residual stream in acts->dx.
- * What is cheap is computed again: norm outputs, the MLP's product, Qwen3's rotated queries. What LoRA wants of the
- * MLP's product and its gradients comes of the one op that makes them. */
+ * What is cheap is computed again: the MLP's product, Qwen3's rotated queries, norm outputs where they are read. What
+ * LoRA wants of the MLP's product and its gradients comes of the one op that makes them. */
 #include "model/decoder_internal.h"
+
+/* What projections read: x, or RMSNorm's output of it. */
+typedef struct Input {
+    Tensor x, gamma, rstd;
+} Input;
+
+static Input plain(Tensor x) { return (Input){.x = x}; }
+
+static Input normed(Tensor x, Tensor gamma, Tensor rstd) { return (Input){x, gamma, tensor_rows(rstd, 0, x.rows)}; }
 
 /* A projection's pair's gradients; absent where it has none. */
 static Tensor gradient_of(const Decoder *decoder, int layer, int projection, bool of_b) {
@@ -10,7 +19,7 @@ static Tensor gradient_of(const Decoder *decoder, int layer, int projection, boo
     return decoder->params->items[of_b ? module->b : module->a].grad;
 }
 
-/* How projections of one input x, whose outputs' gradients are columns of dy, go back to dx. */
+/* How projections of one input, whose outputs' gradients are columns of dy, go back to dx. */
 static LinearBackwardArgs group_back(const Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first,
                                      Tensor dy, Tensor dx) {
     LinearBackwardArgs args = {.weight = group_weight(&decoder->layers[layer], first),
@@ -22,21 +31,23 @@ static LinearBackwardArgs group_back(const Decoder *decoder, const Acts *acts, c
     return args;
 }
 
-/* The same, and LoRA's gradients. */
-static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Tensor x,
-                         Tensor dy, Tensor dx, Error *err) {
-    LinearBackwardArgs args = group_back(decoder, acts, pass, layer, first, dy, dx);
-    args.x = x;
-    for (int i = 0; i < group_size(first); i++) {
-        args.da[i] = gradient_of(decoder, layer, first + i, false);
-        args.db[i] = gradient_of(decoder, layer, first + i, true);
-    }
-    return RUN(decoder, linear_backward, &args, err);
+/* Whose A's gradients come of the input. */
+static void want_a(const Decoder *decoder, int layer, int first, Input in, LinearBackwardArgs *args) {
+    args->x = in.x, args->gamma = in.gamma, args->rstd = in.rstd;
+    for (int i = 0; i < group_size(first); i++) args->da[i] = gradient_of(decoder, layer, first + i, false);
 }
 
-static bool norm_again(Decoder *decoder, Tensor x, Tensor gamma, Tensor y, Error *err) {
-    RmsNormArgs args = {.x = x, .gamma = gamma, .eps = decoder->config.eps, .groups = 1, .y = y};
-    return RUN(decoder, rms_norm, &args, err);
+static void want_b(const Decoder *decoder, int layer, int first, LinearBackwardArgs *args) {
+    for (int i = 0; i < group_size(first); i++) args->db[i] = gradient_of(decoder, layer, first + i, true);
+}
+
+/* Projections with all of their LoRA's gradients. */
+static bool project_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, int first, Input in,
+                         Tensor dy, Tensor dx, Error *err) {
+    LinearBackwardArgs args = group_back(decoder, acts, pass, layer, first, dy, dx);
+    want_a(decoder, layer, first, in, &args);
+    want_b(decoder, layer, first, &args);
+    return RUN(decoder, linear_backward, &args, err);
 }
 
 /* dx becomes the gradient through the norm (of dy) plus that which bypasses it (dx itself where `add`). */
@@ -62,8 +73,8 @@ static Tensor group_dlow(const Decoder *decoder, Tensor room, int layer, int fir
 static bool down_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Tensor dprod,
                       Error *err) {
     LinearBackwardArgs args = group_back(decoder, acts, pass, layer, PROJ_DOWN, dx, dprod);
+    want_b(decoder, layer, PROJ_DOWN, &args);
     args.dlow = group_dlow(decoder, acts->down_dlow, layer, PROJ_DOWN, dx.rows);
-    args.db[0] = gradient_of(decoder, layer, PROJ_DOWN, true);
     return RUN(decoder, linear_backward, &args, err);
 }
 
@@ -88,13 +99,13 @@ static bool gated_unit_back(Decoder *decoder, const Acts *acts, const Pass *pass
     return RUN(decoder, swiglu_backward, &args, err);
 }
 
-static bool gate_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor normed, Tensor gate_up,
+/* Gate's and up's projections, whose pairs' B gated_unit_back has seen to. */
+static bool gate_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Input in, Tensor gate_up,
                       Tensor dnormed, Error *err) {
     LinearBackwardArgs args = group_back(decoder, acts, pass, layer, PROJ_GATE, gate_up, dnormed);
-    args.x = normed;
+    want_a(decoder, layer, PROJ_GATE, in, &args);
     args.dlow = group_dlow(decoder, acts->gate_dlow, layer, PROJ_GATE, gate_up.rows);
     args.dlow_known = tensor_present(args.dlow);
-    for (int i = 0; i < 2; i++) args.da[i] = gradient_of(decoder, layer, PROJ_GATE + i, false);
     return RUN(decoder, linear_backward, &args, err);
 }
 
@@ -102,22 +113,15 @@ static bool gate_back(Decoder *decoder, const Acts *acts, const Pass *pass, int 
 static bool mlp_back(Decoder *decoder, const Acts *acts, const Pass *pass, int layer, Tensor dx, Tensor datt,
                      Error *err) {
     const LayerActs *la = &acts->layers[layer];
-    Tensor mid = tensor_rows(la->mid, 0, dx.rows), normed = tensor_rows(acts->normed, 0, dx.rows);
+    Tensor mid = tensor_rows(la->mid, 0, dx.rows);
     Tensor dnormed = tensor_rows(acts->dnormed, 0, dx.rows), gate_up = tensor_rows(la->gate_up, 0, dx.rows);
     Tensor att = tensor_rows(layer_last(decoder, layer) ? acts->last_att : la->att, 0, dx.rows);
     Tensor gamma = decoder->layers[layer].post_norm, dprod = tensor_rows(acts->dprod, 0, dx.rows);
     return down_back(decoder, acts, pass, layer, dx, dprod, err) &&
            gated_unit_back(decoder, acts, pass, layer, dprod, gate_up, err) &&
-           (!group_rank(decoder, layer, PROJ_GATE) || norm_again(decoder, mid, gamma, normed, err)) &&
-           gate_back(decoder, acts, pass, layer, normed, gate_up, dnormed, err) &&
+           gate_back(decoder, acts, pass, layer, normed(mid, gamma, la->mid_rstd), gate_up, dnormed, err) &&
            norm_back(decoder, mid, gamma, la->mid_rstd, dnormed, dx, true, err) &&
-           project_back(decoder, acts, pass, layer, PROJ_O, att, dx, datt, err);
-}
-
-static bool unturn(Decoder *decoder, const Acts *acts, Tensor dx, int heads, Error *err) {
-    RopeArgs args = {.x = dx, .position = acts->position, .table = decoder->rope, .heads = heads, .inverse = true};
-    args.dim = decoder->config.head_dim;
-    return RUN(decoder, rope, &args, err);
+           project_back(decoder, acts, pass, layer, PROJ_O, plain(att), dx, datt, err);
 }
 
 static bool heads_back(Decoder *decoder, Tensor raw, Tensor gamma, Tensor rstd, int heads, Tensor dx, Error *err) {
@@ -126,12 +130,12 @@ static bool heads_back(Decoder *decoder, Tensor raw, Tensor gamma, Tensor rstd, 
     return RUN(decoder, rms_norm_backward, &args, err);
 }
 
-static bool unturn_queries(Decoder *decoder, const Acts *acts, int layer, Tensor dqkv, Error *err) {
+/* Through Qwen3's norms of q and k, where there are. */
+static bool head_norms_back(Decoder *decoder, const Acts *acts, int layer, Tensor dqkv, Error *err) {
     const DecoderConfig *c = &decoder->config;
     const LayerActs *la = &acts->layers[layer];
     const LayerWeights *w = &decoder->layers[layer];
     Tensor dq = projection_part(decoder, dqkv, PROJ_Q), dk = projection_part(decoder, dqkv, PROJ_K);
-    if (!unturn(decoder, acts, dq, c->heads, err) || !unturn(decoder, acts, dk, c->kv_heads, err)) return false;
     if (!c->qk_norm) return true;
     Tensor raw = tensor_rows(la->qkv, 0, dqkv.rows);
     return heads_back(decoder, projection_part(decoder, raw, PROJ_Q), w->q_norm, la->q_rstd, c->heads, dq, err) &&
@@ -147,18 +151,19 @@ static bool attention_back(Decoder *decoder, const Acts *acts, const Pass *pass,
                            Error *err) {
     const LayerActs *la = &acts->layers[layer];
     int64_t n = pass->n;
-    Tensor x = tensor_rows(la->x, 0, n), normed = tensor_rows(acts->normed, 0, n);
+    Tensor x = tensor_rows(la->x, 0, n);
     Tensor dnormed = tensor_rows(acts->dnormed, 0, n), dqkv = tensor_rows(acts->dqkv, 0, n);
     Tensor gamma = decoder->layers[layer].input_norm;
     AttentionBackwardArgs args = {.forward = attention_args(decoder, acts, pass, layer),
                                   .dout = datt,
                                   .dq = projection_part(decoder, dqkv, PROJ_Q),
                                   .dk = projection_part(decoder, dqkv, PROJ_K),
-                                  .dv = projection_part(decoder, dqkv, PROJ_V)};
+                                  .dv = projection_part(decoder, dqkv, PROJ_V),
+                                  .rope = decoder->rope,
+                                  .position = acts->position};
     return turned_again(decoder, acts, pass, layer, err) && RUN(decoder, attention_backward, &args, err) &&
-           unturn_queries(decoder, acts, layer, dqkv, err) &&
-           (!group_rank(decoder, layer, PROJ_Q) || norm_again(decoder, x, gamma, normed, err)) &&
-           project_back(decoder, acts, pass, layer, PROJ_Q, normed, dqkv, dnormed, err) &&
+           head_norms_back(decoder, acts, layer, dqkv, err) &&
+           project_back(decoder, acts, pass, layer, PROJ_Q, normed(x, gamma, la->x_rstd), dqkv, dnormed, err) &&
            norm_back(decoder, x, gamma, la->x_rstd, dnormed, dx, true, err);
 }
 

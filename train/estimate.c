@@ -116,6 +116,7 @@ static MachineRates rates_of(const Machine *machine) {
                           .stream_share = machine->stream_share,
                           .gemm_share = machine->gemm_share,
                           .attention = machine->attention_tflops * 1e12,
+                          .attention_bias = machine_attention_bias(machine) * 1e12,
                           .attention_backward = machine->attention_backward_tflops * 1e12,
                           .convolution = machine->convolution_tflops * 1e12,
                           .kernel = machine->kernel_us * 1e-6};
@@ -312,6 +313,7 @@ static void report_time(const Estimate *e, FILE *out) {
     time_row(e, out, "matrix products", s[WORK_GEMM]);
     time_row(e, out, "LoRA's own products", s[WORK_LORA]);
     time_row(e, out, "attention, forward", s[WORK_ATTENTION]);
+    time_row(e, out, "attention with a bias (WavLM's), forward", s[WORK_ATTENTION_BIAS]);
     time_row(e, out, "attention, backward", s[WORK_ATTENTION_BACKWARD]);
     time_row(e, out, "convolutions", s[WORK_CONVOLUTION]);
     time_row(e, out, "other kernels", s[WORK_OTHER]);

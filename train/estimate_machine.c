@@ -16,6 +16,8 @@ static const cyaml_schema_field_t FIELDS[] = {
     NUMBER(gemm_share),
     NUMBER(stream_share),
     NUMBER(attention_tflops),
+    CYAML_FIELD_FLOAT_PTR("attention_bias_tflops", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT,
+                          Machine, attention_bias_tflops),
     NUMBER(attention_backward_tflops),
     NUMBER(convolution_tflops),
     NUMBER(kernel_us),
@@ -48,6 +50,10 @@ static char *find(const char *name, Error *err) {
     return found;
 }
 
+double machine_attention_bias(const Machine *machine) {
+    return machine->attention_bias_tflops ? *machine->attention_bias_tflops : machine->attention_tflops;
+}
+
 static bool check(const Machine *machine, const char *path, Error *err) {
     const struct {
         const char *key;
@@ -58,6 +64,7 @@ static bool check(const Machine *machine, const char *path, Error *err) {
                    {"gemm_share", machine->gemm_share, 1},
                    {"stream_share", machine->stream_share, 1.5}, /* what stays in the cache is faster than a copy */
                    {"attention_tflops", machine->attention_tflops, 1e7},
+                   {"attention_bias_tflops", machine_attention_bias(machine), 1e7},
                    {"attention_backward_tflops", machine->attention_backward_tflops, 1e7},
                    {"convolution_tflops", machine->convolution_tflops, 1e7},
                    {"kernel_us", machine->kernel_us, 1e6},

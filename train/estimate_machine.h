@@ -7,7 +7,9 @@
 typedef struct Machine {
     char *name, *source; /* source: where its figures come from */
     double memory_gib;   /* that a program can have */
-    double copy_tb_s, matmul_tflops, gemm_share, stream_share, attention_tflops, attention_backward_tflops;
+    double copy_tb_s, matmul_tflops, gemm_share, stream_share;
+    double attention_tflops, attention_backward_tflops; /* causal */
+    double *attention_bias_tflops; /* with a relative bias, WavLM's; null in files that hold one rate for both */
     double convolution_tflops;
     double kernel_us; /* the shortest kernel */
     double bus_gb_s;  /* of an all-reduce */
@@ -17,6 +19,7 @@ typedef struct Machine {
  * (~/.cache/semollm/machines/NAME.yaml), configs/machines/NAME.yaml here or beside the program. `path` (to be
  * freed) tells which. */
 Machine *machine_read(const char *name, char **path, Error *err);
+double machine_attention_bias(const Machine *machine); /* attention_bias_tflops, or what stands for it */
 void machine_free(Machine *machine);
 
 #endif

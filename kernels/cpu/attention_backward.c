@@ -150,18 +150,28 @@ static void gradient_segment(const AttentionBackwardArgs *b, int32_t s, int kv_h
     }
 }
 
-bool cpu_attention_backward(Device *dev, const AttentionBackwardArgs *b, Error *err) {
-    (void)err;
+static bool rotate_back(Device *dev, const AttentionBackwardArgs *b, Tensor x, int heads, Error *err) {
+    RopeArgs args = {.x = x, .position = b->position, .table = b->rope, .heads = heads, .dim = b->forward.dim};
+    args.inverse = true;
+    return cpu_rope(dev, &args, err) || fail_in(err, "attention_backward");
+}
+
+static void gradients(Device *dev, const AttentionBackwardArgs *b) {
     const AttentionArgs *a = &b->forward;
     bool parallel = a->q.rows * a->heads * a->dim * a->keys.longest > PARALLEL_FROM * 4;
     if (tensor_present(b->dbias)) { /* shared by the segments: they take turns */
 #pragma omp parallel for schedule(static) if (parallel)
         for (int h = 0; h < a->kv_heads; h++)
             for (int32_t s = 0; s < a->queries.count; s++) gradient_segment(b, s, h, cpu_tile(dev));
-        return true;
+        return;
     }
 #pragma omp parallel for collapse(2) schedule(dynamic) if (parallel)
     for (int32_t s = 0; s < a->queries.count; s++)
         for (int h = 0; h < a->kv_heads; h++) gradient_segment(b, s, h, cpu_tile(dev));
-    return true;
+}
+
+bool cpu_attention_backward(Device *dev, const AttentionBackwardArgs *b, Error *err) {
+    gradients(dev, b);
+    return !tensor_present(b->rope) ||
+           (rotate_back(dev, b, b->dq, b->forward.heads, err) && rotate_back(dev, b, b->dk, b->forward.kv_heads, err));
 }

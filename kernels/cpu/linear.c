@@ -78,12 +78,16 @@ bool cpu_linear(Device *dev, const LinearArgs *a, Error *err) {
     return true;
 }
 
-/* Backward: a part's scale · dy·B, and with dropout a copy of x's shape: first dropout(x), then its gradient. */
+/* Rows of what a layer read that are made again at a time: they stay in the cache until they are multiplied. */
+enum { INPUT_ROWS = 256 };
+
+/* Backward: a part's scale · dy·B, room for rows of its input, and with dropout for the gradient through it. */
 size_t cpu_linear_backward_scratch(const LinearBackwardArgs *a) {
     int64_t n = a->dy.rows, rank = 0;
     for (int i = 0; i < LINEAR_PARTS; i++)
         if (has_lora(&a->lora[i]) && a->lora[i].a.rows > rank) rank = a->lora[i].a.rows;
-    return (size_t)(n * rank + (any_drops(a->lora) ? n * a->weight.cols : 0)) * sizeof(float);
+    int64_t rows = any_drops(a->lora) ? n : tensor_present(a->gamma) ? least(n, INPUT_ROWS) : 0;
+    return (size_t)(n * rank + rows * a->weight.cols) * sizeof(float);
 }
 
 /* dx += the gradient through a part's dropout(x), which is dlow·A. */
@@ -97,6 +101,33 @@ static bool add_through(const LinearBackwardArgs *a, const Lora *lora, Tensor dl
     return true;
 }
 
+/* Rows `first` .. `first` + rows - 1 of what the layer read: x, or x·rstd·gamma. */
+static Tensor input_rows(const LinearBackwardArgs *a, int64_t first, int64_t rows, float *room) {
+    Tensor x = tensor_rows(a->x, first, rows), made = tensor_of(room, DTYPE_F32, rows, x.cols);
+    if (!tensor_present(a->gamma)) return x;
+    const float *gamma = floats(a->gamma);
+#pragma omp parallel for schedule(static) if (rows * x.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = row_of(x, r), rstd = *row_of(a->rstd, first + r);
+        float *to = row_of(made, r);
+#pragma omp simd
+        for (int64_t c = 0; c < x.cols; c++) to[c] = from[c] * rstd * gamma[c];
+    }
+    return made;
+}
+
+/* da += dlowᵀ · what A was multiplied with; by blocks of rows where that must be made again. */
+static bool a_gradient(const LinearBackwardArgs *a, int i, Tensor dlow, float *room, Error *err) {
+    int64_t n = dlow.rows, each = tensor_present(a->gamma) || lora_drops(&a->lora[i]) ? INPUT_ROWS : n;
+    for (int64_t first = 0; first < n; first += each) {
+        int64_t rows = least(each, n - first);
+        Lora lora = lora_from_row(&a->lora[i], first);
+        Tensor x = input_rows(a, first, rows, room);
+        if (!lora_da(x, &lora, tensor_rows(dlow, first, rows), room, a->da[i], err)) return false;
+    }
+    return true;
+}
+
 static bool backward_lora(const LinearBackwardArgs *a, int i, float *scratch, Error *err) {
     const Lora *lora = &a->lora[i];
     int64_t n = a->dy.rows, r = lora->a.rows;
@@ -105,7 +136,7 @@ static bool backward_lora(const LinearBackwardArgs *a, int i, float *scratch, Er
     if (tensor_present(a->dlow)) dlow = part_low(a->lora, i, a->dlow);
     if (!a->dlow_known && !lora_dlow(dy, lora, dlow, err)) return false;
     if (tensor_present(a->db[i]) && !lora_db(dy, lora, part_low(a->lora, i, a->low), a->db[i], err)) return false;
-    if (tensor_present(a->da[i]) && !lora_da(a->x, lora, dlow, room, a->da[i], err)) return false;
+    if (tensor_present(a->da[i]) && !a_gradient(a, i, dlow, room, err)) return false;
     return !tensor_present(a->dx) || add_through(a, lora, dlow, room, err);
 }
 

@@ -23,6 +23,12 @@ bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alph
 
 bool lora_drops(const Lora *lora) { return tensor_present(lora->a) && lora->dropout.p > 0.0f; }
 
+Lora lora_from_row(const Lora *lora, int64_t first) {
+    Lora from = *lora;
+    if (lora_drops(lora)) from.dropout.sample += first, from.dropout.position += first;
+    return from;
+}
+
 static Tensor dropped_input(Tensor x, const Lora *lora, float *room) {
     if (!lora_drops(lora)) return x;
     Tensor dropped = tensor_of(room, DTYPE_F32, x.rows, x.cols);

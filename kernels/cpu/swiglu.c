@@ -23,7 +23,7 @@ bool cpu_swiglu(Device *dev, const SwigluArgs *a, Error *err) {
     return lora_low(a->y, &a->down, scratch, a->low, err) || fail_in(err, "swiglu");
 }
 
-/* Backward: so many rows' product at a time, and with dropout what it leaves of them. */
+/* Backward: so many rows' product at a time. */
 enum { PRODUCT_ROWS = 256 };
 
 static int64_t product_rows(const SwigluBackwardArgs *a) {
@@ -32,8 +32,7 @@ static int64_t product_rows(const SwigluBackwardArgs *a) {
 }
 
 size_t cpu_swiglu_backward_scratch(const SwigluBackwardArgs *a) {
-    int buffers = lora_drops(&a->down.lora) ? 2 : 1;
-    return (size_t)(product_rows(a) * a->dy.cols * buffers) * sizeof(float);
+    return (size_t)(product_rows(a) * a->dy.cols) * sizeof(float);
 }
 
 /* down.da += dlowᵀ·dropout(y), before gate and up may be overwritten. */
@@ -42,13 +41,12 @@ static bool add_da(const SwigluBackwardArgs *a, float *scratch, Error *err) {
     for (int64_t first = 0; first < a->dy.rows; first += most) {
         int64_t n = a->dy.rows - first < most ? a->dy.rows - first : most;
         Tensor y = tensor_of(scratch, DTYPE_F32, n, f);
-        Lora lora = a->down.lora;
-        if (lora_drops(&lora)) lora.dropout.sample += first, lora.dropout.position += first;
+        Lora lora = lora_from_row(&a->down.lora, first);
 #pragma omp parallel for schedule(static) if (n * f > PARALLEL_FROM)
         for (int64_t r = 0; r < n; r++)
             row_product(row_of(y, r), row_of(a->gate, first + r), row_of(a->up, first + r), f);
         Tensor dlow = tensor_rows(a->down.dlow, first, n);
-        if (!lora_da(y, &lora, dlow, scratch + most * f, a->down.da, err)) return false;
+        if (!lora_da(y, &lora, dlow, scratch, a->down.da, err)) return false;
     }
     return true;
 }

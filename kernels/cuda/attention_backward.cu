@@ -1,6 +1,7 @@
 /* Attention's gradients in two passes that each sum in one block, in a fixed order, whatever a result depends on:
  * one holds queries and streams over keys for dq, the other holds keys and streams over queries for dk and dv.
- * Both compute the probabilities anew from the log-sum-exp. */
+ * Both compute the probabilities anew from the log-sum-exp. What was rotated before is rotated back where its sums
+ * end up, in registers, where a head fills their columns; else by op_rope's kernel. */
 #include "kernels/cuda/attention.cuh"
 
 /* Rows of a streamed tile: what two products of it take in registers must leave room for the sums. */
@@ -47,6 +48,44 @@ static __device__ __forceinline__ float2 row_stats(const float *stats, const Att
     int position = row / together;
     int64_t item = (segment.first_query + position) * a.heads + head + (row - position * together);
     return *(const float2 *)(stats + 2 * item);
+}
+
+/* ---- rotary positions ---- */
+
+/* Rotates a warp's 16 rows back, those from `first` on: of D columns a lane has both c and c + D / 2. Packed row
+ * `first_row` is the segment's first. NaN where the table has no such position, as op_rope leaves it. */
+template <int D>
+static __device__ __forceinline__ void rotate_back(float o[D / 8][4], const AttentionBackwardArgs &b, int64_t first_row,
+                                                   int together, int first, int end) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int row = min(first + lane_id() / 4 + 8 * half, end - 1);
+        int position = b.position[first_row + row / together];
+        bool there = position >= 0 && position < b.rope.rows;
+        const float *table = float_row(b.rope, there ? position : 0) + lane_id() % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < D / 16; n++) {
+            float2 cosine = *(const float2 *)(table + 8 * n), sine = *(const float2 *)(table + D / 2 + 8 * n);
+            if (!there) cosine = make_float2(bits_float(0x7fffffffu), bits_float(0x7fffffffu));
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                float low = o[n][2 * half + e], high = o[n + D / 16][2 * half + e];
+                float c = e ? cosine.y : cosine.x, s = e ? sine.y : sine.x;
+                o[n][2 * half + e] = low * c + high * s;
+                o[n + D / 16][2 * half + e] = high * c - low * s;
+            }
+        }
+    }
+}
+
+/* Whether that does: a head as wide as the least D that holds it, and pairs of the table's numbers at a time. */
+static bool rotates_in_place(const AttentionBackwardArgs *b) {
+    return b->forward.dim % 32 == 0 && (uintptr_t)b->rope.data % 8 == 0 && b->rope.ld % 2 == 0;
+}
+
+static bool rotate_rows_back(Device *dev, const AttentionBackwardArgs *b, Tensor x, int heads, Error *err) {
+    RopeArgs args = {x, b->position, b->rope, heads, b->forward.dim, true};
+    return cuda_rope(dev, &args, err) || fail_in(err, "attention_backward");
 }
 
 /* ---- dq ---- */
@@ -221,6 +260,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
     __syncthreads();
     if (diagonals && lane_id() < WARP_ROWS - 1) diagonals[(most + STRIP - 1) / STRIP * STRIP + lane_id()] = w.carry;
     if (BIAS && b.dgate.data) write_dgate(w, b.dgate, segment, head, row);
+    if (b.rope.data) rotate_back<D>(w.dq, b, segment.first_query, together, row, rows);
     float scale[2] = {a.scale, a.scale};
     store_rows<D>(dq, row, rows, w.dq, scale, tiles + warp_id() * WARP_ROWS * pitch<D>());
 }
@@ -383,6 +423,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
     }
     bf16 *room = held + warp_id() * WARP_ROWS * pitch<D>(); /* only this warp read its keys and values */
     __syncwarp();
+    if (b.rope.data) rotate_back<D>(w.dk, b, segment.first_key, 1, key, segment.nk);
     float scale[2] = {a.scale, a.scale}, one[2] = {1.0f, 1.0f};
     store_rows<D>(dk, key, segment.nk, w.dk, scale, room);
     store_rows<D>(dv, key, segment.nk, w.dv, one, room + HELD);
@@ -417,11 +458,8 @@ extern "C" size_t cuda_attention_backward_scratch(const Device *dev, const Atten
     return bytes + (size_t)(query_blocks(a) * WARPS * a->heads * diagonals_reach(a)) * sizeof(float);
 }
 
-extern "C" bool cuda_attention_backward(Device *dev, const AttentionBackwardArgs *b, Error *err) {
+static bool gradients(Device *dev, const AttentionBackwardArgs *b, float *stats, Error *err) {
     const AttentionArgs *a = &b->forward;
-    if (!a->q.rows && !a->k.rows) return true;
-    float *stats = (float *)device_scratch(dev, cuda_attention_backward_scratch(dev, b), err);
-    if (!stats) return fail_in(err, "attention_backward");
     if (dev->dtype == DTYPE_F32)
         return write_stats<float>(dev, b, stats, err) && attention_backward_f32(dev, b, stats, err);
     float *partial = tensor_present(b->dbias) ? stats + stats_bytes(a) / sizeof(float) : NULL;
@@ -435,4 +473,16 @@ extern "C" bool cuda_attention_backward(Device *dev, const AttentionBackwardArgs
         return false;
     dim3 grid((unsigned)((a->bias.cols + THREADS - 1) / THREADS), (unsigned)a->heads);
     return !partial || LAUNCH(dev, err, bias_gradient_kernel, grid, THREADS, 0, *b, partial, reach);
+}
+
+extern "C" bool cuda_attention_backward(Device *dev, const AttentionBackwardArgs *b, Error *err) {
+    const AttentionArgs *a = &b->forward;
+    if (!a->q.rows && !a->k.rows) return true;
+    float *stats = (float *)device_scratch(dev, cuda_attention_backward_scratch(dev, b), err);
+    if (!stats) return fail_in(err, "attention_backward");
+    AttentionBackwardArgs turned = *b;
+    bool after = tensor_present(b->rope) && (dev->dtype == DTYPE_F32 || !rotates_in_place(b));
+    if (after) turned.rope.data = NULL;
+    return gradients(dev, &turned, stats, err) && (!after || (rotate_rows_back(dev, b, b->dq, a->heads, err) &&
+                                                              rotate_rows_back(dev, b, b->dk, a->kv_heads, err)));
 }

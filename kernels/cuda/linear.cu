@@ -131,6 +131,7 @@ static Skinny dy_skinny(const LinearBackwardArgs *a, Tensor dlow) {
 static Skinny x_skinny(const LinearBackwardArgs *a, Tensor dlow) {
     Skinny s = {};
     s.large = a->x, s.low = dlow;
+    s.gamma = a->gamma, s.rstd = a->rstd;
     for (int i = 0; i < LINEAR_PARTS; i++) s.gradient[i] = a->da[i];
     return s;
 }

@@ -123,6 +123,42 @@ static __device__ __forceinline__ void load_low(const Walk<bf16> &k, char *lows,
                  valid ? k.low + (row + r) * k.ldlow + first + 8 * chunk : k.low, valid);
 }
 
+/* What a lane needs to normalise its columns of tiles one below the other: gamma of these eight, and one row's rstd. */
+struct Normal {
+    Eight<bf16> gamma;
+    float rstd;
+};
+
+/* rstd of row lane % 16 of the tile from `row` on: 0 past the last row, whose elements are zeros. */
+static __device__ __forceinline__ float rstd_ahead(const Walk<bf16> &k, int64_t row, int64_t last, int lane) {
+    row += lane % TILE_ROWS;
+    return row < last ? k.rstd[row * k.ldrstd] : 0.0f;
+}
+
+static __device__ __forceinline__ Normal normal_at(const Walk<bf16> &k, int64_t row, int64_t last, int64_t column,
+                                                   int64_t end, int lane) {
+    Normal n;
+    int64_t c = column + 8 * (lane % 8);
+    take8(n.gamma, k.gamma + c, (int)(end - c), (uintptr_t)k.gamma % 16 == 0);
+    n.rstd = rstd_ahead(k, row, last, lane);
+    return n;
+}
+
+/* The warp's tile as RMSNorm left it, in place. A lane takes what it copied itself, so that none waits for others. */
+static __device__ __forceinline__ void norm_tile(const Normal &n, char *tile, int lane) {
+    float gamma[8];
+    unpack8(gamma, n.gamma);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int r = (lane + 32 * i) / 8, chunk = lane % 8;
+        float v[8], rstd = __shfl_sync(0xffffffffu, n.rstd, r);
+        load8(v, (const bf16 *)(tile + tile_at(r, chunk)));
+#pragma unroll
+        for (int c = 0; c < 8; c++) v[c] = v[c] * rstd * gamma[c];
+        store8((bf16 *)(tile + tile_at(r, chunk)), v);
+    }
+}
+
 /* The warp's tile as a part's dropout leaves it. */
 static __device__ __forceinline__ void mask_tile(const DropoutMask &mask, char *masked, const char *tile, int64_t row,
                                                  int64_t last, int64_t column, int lane) {
@@ -248,8 +284,8 @@ static __host__ __device__ constexpr int tiles_beside(int nt, bool inner, bool g
 
 static __host__ __device__ constexpr int blocks_beside(int nt) { return nt <= 2 ? 2 : 1; }
 
-/* Grid: strips, groups of rows, passes of 8 · NT inner columns. */
-template <int NT, bool INNER, bool GRADIENT>
+/* Grid: strips, groups of rows, passes of 8 · NT inner columns. NORMED: x is normalised first. */
+template <int NT, bool INNER, bool GRADIENT, bool NORMED = false>
 static __global__ void __launch_bounds__(THREADS, blocks_beside(NT)) skinny_kernel(Walk<bf16> k) {
     typedef Layout<NT, INNER> At;
     enum { TILES = tiles_beside(NT, INNER, GRADIENT) };
@@ -262,6 +298,8 @@ static __global__ void __launch_bounds__(THREADS, blocks_beside(NT)) skinny_kern
     bool masks = !(INNER && GRADIENT) && k.lora.drops && !k.of_dy; /* both are wanted of dy alone */
     uint32_t small[INNER ? TILES : 1][4][NT][2];
     float sum[GRADIENT ? TILES : 1][4][NT][4];
+    Normal normal;
+    if (NORMED) normal = normal_at(k, row, last, columns, strip.end, lane);
     if (INNER) {
 #pragma unroll
         for (int at = 0; at < TILES * 8 * NT; at++) {
@@ -281,6 +319,10 @@ static __global__ void __launch_bounds__(THREADS, blocks_beside(NT)) skinny_kern
             if (step < 0 && beside) break;
             if (step >= 0) {
                 copy_async_wait<STAGES - 2>();
+                if (NORMED) {
+                    norm_tile(normal, shared + ((step & (STAGES - 1)) * WARPS + warp) * TILE_BYTES, lane);
+                    normal.rstd = rstd_ahead(k, row + (int64_t)(step + 1) * TILE_ROWS, last, lane);
+                }
                 __syncthreads(); /* this step's tiles are here; the last one's have been read, its sums are there */
                 if (INNER && At::BUFFERS > 1 && step > 0 && !beside)
                     put_inner<NT>(k, sums, row, last, (int)blockIdx.x, pass, step / TILES - 1);
@@ -374,6 +416,7 @@ static __global__ void __launch_bounds__(THREADS) add_groups_kernel(Walk<bf16> k
 template <typename T>
 static __device__ __forceinline__ float masked_at(const Walk<T> &k, const LoraPart &p, int64_t row, int64_t c) {
     float v = to_float(k.large[row * k.ld + c]);
+    if (k.gamma) v = to_float(from_float<T>(v * k.rstd[row * k.ldrstd] * to_float(k.gamma[c])));
     if (k.of_dy || !p.drops) return v;
     return v * dropout_factor(p.mask, random_row(p.mask.key, row), c);
 }
@@ -449,6 +492,7 @@ template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *l
     bool inner = wants_inner(s), gradient = wants_gradient(s);
     k.large = (const T *)s->large.data, k.ld = s->large.ld, k.rows = s->large.rows, k.cols = s->large.cols;
     k.low = (const T *)s->low.data, k.ldlow = s->low.ld;
+    k.gamma = (const T *)s->gamma.data, k.rstd = (const float *)s->rstd.data, k.ldrstd = s->rstd.ld;
     k.lora = *lora, k.of_dy = s->of_dy;
     bool few = !gradient && k.rows <= FEW_ROWS;
     k.strip = tiles_beside(nt, inner, gradient) * TILE_COLS * (few ? 1 : (int)WARPS);
@@ -517,6 +561,7 @@ template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner,
     if (!inner) shared = masks ? Alone::ALL : Alone::MASKED;
     if (inner && gradient) return LAUNCH(dev, err, (skinny_kernel<NT, true, true>), grid, THREADS, shared, k);
     if (inner) return LAUNCH(dev, err, (skinny_kernel<NT, true, false>), grid, THREADS, shared, k);
+    if (k.gamma) return LAUNCH(dev, err, (skinny_kernel<NT, false, true, true>), grid, THREADS, shared, k);
     return LAUNCH(dev, err, (skinny_kernel<NT, false, true>), grid, THREADS, shared, k);
 }
 

@@ -27,7 +27,7 @@ LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in);
  * With A's rows end to end as A and scale · B's columns side by side as sB,
  * both of all parts:
  *     inner   = dropout(x)·Aᵀ  or  dy·sB         [n, Σr], rounded to the device's dtype
- *     da[i]  += lowᵀ·dropout(x)                  low being dy·sB
+ *     da[i]  += lowᵀ·dropout(x)                  low being dy·sB; of x·rstd·gamma for x, where gamma is there
  *     db[i]  += scale · dyᵀ·low                  low being dropout(x)·Aᵀ */
 struct Skinny {
     Tensor large;
@@ -37,6 +37,7 @@ struct Skinny {
     Tensor tail;                   /* [n, at least Σr] or absent: inner once more, then zeros */
     Tensor low;                    /* [n, at least Σr], zeros past it; where gradients are wanted */
     Tensor gradient[LINEAR_PARTS]; /* or absent */
+    Tensor gamma, rstd;            /* as in LinearBackwardArgs, where da is wanted alone; or absent */
 };
 
 size_t skinny_scratch(const Skinny *s, const LoraParts *lora);

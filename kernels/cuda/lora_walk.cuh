@@ -11,6 +11,9 @@ enum { WARPS = 8, THREADS = 32 * WARPS };
 
 template <typename T> struct Walk {
     const T *large, *low;
+    const T *gamma; /* or null: x is what a layer read */
+    const float *rstd;
+    int64_t ldrstd;
     int64_t ld, ldlow, rows, cols, group_rows;
     LoraParts lora;
     bool of_dy;

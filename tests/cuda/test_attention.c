@@ -111,14 +111,17 @@ static bool has_norm(Pair p) {
     return square > 1e-8 * (double)(p.on[CPU].rows * p.on[CPU].cols);
 }
 
+enum { POSITIONS = 50 };
+
 static void expect_gradient(Twin *t, const char *what, Pair p) {
     double tolerance = gradient_tolerance(t->dtype);
     if (p.on[GPU].data && has_norm(p)) expect_twin_norm(t, what, p, tolerance);
     if (p.on[GPU].data) expect_twin(t, what, p, 4.0 * tolerance, 4.0 * tolerance);
 }
 
-/* `tables`: whether dbias and dgate are wanted where there is a bias. */
-static void gradient_case(const Case *p, DType dtype, bool tables) {
+/* `tables`: whether dbias and dgate are wanted where there is a bias; `rotated`: q and k were, by a table whose rows
+ * lie `spare` floats further apart than they are long. */
+static void gradient_case(const Case *p, DType dtype, bool tables, bool rotated, int spare) {
     Twin t;
     twin_open(&t, dtype, 22);
     Call c = call_of(&t, p, true);
@@ -127,6 +130,8 @@ static void gradient_case(const Case *p, DType dtype, bool tables) {
     Pair dk = pair(&t, k.total, p->kv_heads * p->dim, p->pad), dv = pair(&t, k.total, p->kv_heads * p->dim, p->pad);
     Pair dbias = maybe_pair32(&t, tables && p->bias, c.bias.on[CPU].rows, c.bias.on[CPU].cols, p->pad);
     Pair dgate = maybe_pair32(&t, tables && p->gate, q.total, p->heads, p->pad);
+    Pair rope = maybe_pair32(&t, rotated, POSITIONS, p->dim, spare);
+    Table position = random_table(&t, q.total, POSITIONS);
     AttentionArgs a[SIDES] = {args_of(&c, p, GPU), args_of(&c, p, CPU)};
     TWIN_RUN(&t, attention, a);
     twin_adopt(&t, c.out);
@@ -138,7 +143,9 @@ static void gradient_case(const Case *p, DType dtype, bool tables) {
                .dk = dk.on[on],
                .dv = dv.on[on],
                .dbias = dbias.on[on],
-               .dgate = dgate.on[on]});
+               .dgate = dgate.on[on],
+               .rope = rope.on[on],
+               .position = position.on[on]});
     TWIN_RUN(&t, attention_backward, b);
     expect_gradient(&t, "dq", dq);
     expect_gradient(&t, "dk", dk);
@@ -151,7 +158,63 @@ static void gradient_case(const Case *p, DType dtype, bool tables) {
 static void test_gradients(DType dtype) {
     /* Where a softmax is all but one key, differences of what is rounded are all that is left. */
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
-        if (CASES[i].size == 1.0f) gradient_case(&CASES[i], dtype, i % 2 == 1 || CASES[i].pad == 8);
+        if (CASES[i].size == 1.0f) gradient_case(&CASES[i], dtype, i % 2 == 1 || CASES[i].pad == 8, false, 0);
+}
+
+static bool same_rows(const Case *p) {
+    int32_t queries = 0, keys = 0;
+    for (int s = 0; s < p->segments; s++) queries += p->queries[s], keys += p->keys[s];
+    return queries == keys;
+}
+
+/* Gradients of what was rotated: in the kernels where a head fills a tile's columns, else after them. */
+static void test_rotated(DType dtype) {
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
+        if (CASES[i].size == 1.0f && CASES[i].dim % 2 == 0 && same_rows(&CASES[i]))
+            gradient_case(&CASES[i], dtype, i % 2 == 1, true, i % 3 ? 2 : 0);
+    Case wide = {3, 3, 96, 2, {20, 50}, {20, 50}, 1, 0, 0, 0, 0, 0, 1};
+    gradient_case(&wide, dtype, false, true, 0);
+    gradient_case(&wide, dtype, false, true, 1); /* pairs of the table's numbers out of line */
+    wide.dim = 128;
+    gradient_case(&wide, dtype, false, true, 4);
+}
+
+static void test_rotated_bf16(void **state) { (void)state, test_rotated(DTYPE_BF16); }
+static void test_rotated_f32(void **state) { (void)state, test_rotated(DTYPE_F32); }
+
+/* A position that the table has not leaves NaN in its own row, as op_rope does, and nowhere else. */
+static void test_no_such_position(void **state) {
+    (void)state;
+    Twin t;
+    twin_open(&t, DTYPE_BF16, 26);
+    Case p = {2, 1, 64, 1, {40}, {40}, 1, 0, 0, 0, 0, 0, 1};
+    Call c = call_of(&t, &p, true);
+    Pair dout = pair(&t, 40, 128, 0), dq = pair(&t, 40, 128, 0), dk = pair(&t, 40, 64, 0), dv = pair(&t, 40, 64, 0);
+    Pair rope = pair32(&t, POSITIONS, 64, 0);
+    int32_t positions[40] = {0};
+    positions[7] = POSITIONS, positions[31] = -1;
+    Table position = table(&t, positions, 40);
+    AttentionArgs a[SIDES] = {args_of(&c, &p, GPU), args_of(&c, &p, CPU)};
+    TWIN_RUN(&t, attention, a);
+    TWIN_ARGS(AttentionBackwardArgs, b,
+              {.forward = a[on],
+               .dout = dout.on[on],
+               .dq = dq.on[on],
+               .dk = dk.on[on],
+               .dv = dv.on[on],
+               .rope = rope.on[on],
+               .position = position.on[on]});
+    TWIN_PASS(&t, attention_backward, b);
+    twin_fetch(&t);
+    for (int row = 0; row < 40; row++) {
+        bool there = row != 7 && row != 31;
+        for (int i = 0; i < 128; i++) assert_true(isnan(twin_at(&t, dq, GPU, row, i)) == !there);
+        for (int i = 0; i < 64; i++) assert_true(isnan(twin_at(&t, dk, GPU, row, i)) == !there);
+    }
+    Error err = {0};
+    assert_false(op_attention_backward(t.dev[CPU], &b[CPU], &err));
+    assert_non_null(strstr(err.text, "position"));
+    twin_close(&t);
 }
 
 static void test_gradients_bf16(void **state) { (void)state, test_gradients(DTYPE_BF16); }
@@ -266,8 +329,11 @@ static void test_cached(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward_bf16),  cmocka_unit_test(test_forward_f32), cmocka_unit_test(test_gradients_bf16),
-        cmocka_unit_test(test_gradients_f32), cmocka_unit_test(test_cache),       cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_forward_bf16),     cmocka_unit_test(test_forward_f32),
+        cmocka_unit_test(test_gradients_bf16),   cmocka_unit_test(test_gradients_f32),
+        cmocka_unit_test(test_rotated_bf16),     cmocka_unit_test(test_rotated_f32),
+        cmocka_unit_test(test_no_such_position), cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cached),
     };
     return cmocka_run_group_tests_name("attention on the CUDA device", tests, NULL, NULL);
 }

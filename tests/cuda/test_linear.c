@@ -148,6 +148,7 @@ static void forward_case(const Case *p, DType dtype, bool known) {
 
 typedef struct Wanted {
     bool dx, lora, weight;
+    bool normed; /* the layer read RMSNorm's output of x */
     bool dlow, dlow_known;
     int parts_without; /* so many of the first parts' pairs want no gradient */
 } Wanted;
@@ -158,12 +159,15 @@ static void backward_case(const Case *p, DType dtype, Wanted w) {
     int64_t out = sum_of(p->outs), rank = sum_of(p->ranks), tail = p->tail ? linear_tail(t.dev[GPU], rank) : 0;
     Pair x = pair(&t, p->n, p->in, p->pad), weight = roomy(&t, out, p->in, tail, tail, p->pad);
     Pair dy = roomy(&t, p->n, out, 0, tail, p->pad), low = maybe_pair(&t, rank > 0, p->n, rank, p->pad);
+    Pair gamma = maybe_pair(&t, w.normed, 1, p->in, 0), rstd = maybe_pair32(&t, w.normed, p->n, 1, p->pad);
     Pair dx = w.dx ? result(&t, p->n, p->in, p->pad, p->residual != NONE) : no_pair();
     Pair dlow = w.dlow && rank ? result(&t, p->n, rank, p->pad, w.dlow_known) : no_pair();
     Pair dweight = maybe_pair32(&t, w.weight, out, p->in, p->pad), dbias = maybe_pair32(&t, w.weight, 1, out, 0);
     Pairs of = pairs_of(&t, p);
     TWIN_ARGS(LinearBackwardArgs, a,
               {.x = x.on[on],
+               .gamma = gamma.on[on],
+               .rstd = rstd.on[on],
                .weight = weight.on[on],
                .tail = tail,
                .low = low.on[on],
@@ -207,11 +211,58 @@ static void test_backward(void **state) {
         backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = true, .weight = i % 2});
         backward_case(&CASES[i], DTYPE_BF16, (Wanted){.lora = true, .weight = i % 2 == 0});
         backward_case(&CASES[i], DTYPE_F32, (Wanted){.dx = true, .lora = true, .weight = true});
+        backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = i % 2, .lora = true, .normed = true});
+        backward_case(&CASES[i], DTYPE_F32, (Wanted){.dx = i % 2, .lora = true, .normed = true});
         if (CASES[i].ranks[2])
             backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = true, .lora = true, .parts_without = 2});
         DType some = i % 3 ? DTYPE_BF16 : DTYPE_F32;
         backward_case(&CASES[i], some, (Wanted){.dx = i % 2, .lora = true, .dlow = true});
         backward_case(&CASES[i], some, (Wanted){.dx = true, .lora = i % 2, .dlow = true, .dlow_known = true});
+    }
+}
+
+/* Gradients of a norm's input are to the bit those of what op_rms_norm writes of it. */
+static void normed_case(const Case *p, DType dtype) {
+    Twin t;
+    twin_open(&t, dtype, 7);
+    int64_t out = sum_of(p->outs), rank = sum_of(p->ranks);
+    Pair x = pair_scaled(&t, dtype, p->n, p->in, p->pad, 3.0f), gamma = pair(&t, 1, p->in, 0);
+    Pair y = pair(&t, p->n, p->in, p->pad), rstd = pair32(&t, p->n, 1, 0), weight = pair(&t, out, p->in, 0);
+    Pair dy = pair(&t, p->n, out, p->pad), low = pair(&t, p->n, rank, 0);
+    TWIN_ARGS(RmsNormArgs, norm,
+              {.x = x.on[on], .gamma = gamma.on[on], .eps = 1e-5f, .groups = 1, .y = y.on[on], .rstd = rstd.on[on]});
+    TWIN_RUN(&t, rms_norm, norm);
+    Pairs of = pairs_of(&t, p);
+    Pair da[2][LINEAR_PARTS];
+    float *zeros = twin_host(&t, (size_t)(rank * p->in) * sizeof *zeros);
+    for (int again = 0; again < 2; again++)
+        for (int i = 0; i < LINEAR_PARTS; i++) {
+            da[again][i] = maybe_pair32(&t, p->ranks[i] > 0, p->ranks[i], p->in, p->pad);
+            if (p->ranks[i]) pair_set(&t, da[again][i], zeros);
+        }
+    for (int again = 0; again < 2; again++) {
+        TWIN_ARGS(LinearBackwardArgs, a,
+                  {.x = again ? x.on[on] : y.on[on], .weight = weight.on[on], .low = low.on[on], .dy = dy.on[on]});
+        for (int on = 0; on < SIDES; on++) {
+            if (again) a[on].gamma = gamma.on[on], a[on].rstd = rstd.on[on];
+            loras_of(p, &of, on, a[on].lora);
+            for (int i = 0; i < LINEAR_PARTS; i++) a[on].da[i] = da[again][i].on[on];
+        }
+        TWIN_RUN(&t, linear_backward, a);
+    }
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        for (int64_t r = 0; r < p->ranks[i]; r++)
+            for (int64_t c = 0; c < p->in; c++)
+                assert_true(twin_at(&t, da[0][i], GPU, r, c) == twin_at(&t, da[1][i], GPU, r, c));
+    twin_close(&t);
+}
+
+static void test_normed(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        if (!sum_of(CASES[i].ranks)) continue;
+        normed_case(&CASES[i], DTYPE_BF16);
+        normed_case(&CASES[i], DTYPE_F32);
     }
 }
 
@@ -230,6 +281,6 @@ static void test_ranks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward), cmocka_unit_test(test_backward),
-                                       cmocka_unit_test(test_ranks)};
+                                       cmocka_unit_test(test_normed), cmocka_unit_test(test_ranks)};
     return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
 }

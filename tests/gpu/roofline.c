@@ -227,6 +227,9 @@ static void llm_attention(Bench *b) {
     MEASURE(b, "attention_backward", "attention", AttentionBackward, attention_backward, .forward = forward,
             .dout = dout, .dq = tensor_cols(dqkv, 0, q), .dk = tensor_cols(dqkv, q, kv),
             .dv = tensor_cols(dqkv, q + kv, kv));
+    MEASURE(b, "attention_backward and RoPE's", "attention", AttentionBackward, attention_backward, .forward = forward,
+            .dout = dout, .dq = tensor_cols(dqkv, 0, q), .dk = tensor_cols(dqkv, q, kv),
+            .dv = tensor_cols(dqkv, q + kv, kv), .rope = rope, .position = b->position);
 }
 
 /* A linear layer with LoRA of rank 16 on its one part, with room for it in the product, and without; with the
@@ -253,6 +256,9 @@ static void linear(Bench *b, const char *name, int64_t in, int64_t out) {
     snprintf(label, sizeof label, "linear_backward with LoRA, %s", name);
     MEASURE(b, label, "gemm", LinearBackward, linear_backward, .x = x, .weight = weight, .lora = {lora}, .tail = tail,
             .low = low, .dy = y, .dx = dx, .da = {da}, .db = {db});
+    snprintf(label, sizeof label, "linear_backward with LoRA after a norm, %s", name);
+    MEASURE(b, label, "gemm", LinearBackward, linear_backward, .x = x, .gamma = stored(b, 1, in), .rstd = full(b, n, 1),
+            .weight = weight, .lora = {lora}, .tail = tail, .low = low, .dy = y, .dx = dx, .da = {da}, .db = {db});
     forget(b, kept);
 }
 

@@ -125,9 +125,10 @@ static void add_up(Planned *planned, const Device *dev, const Arguments *a) {
                                 .matmul = a->matmul * 1e12,
                                 .stream_share = 0.85,
                                 .gemm_share = 0.93,
-                                .attention = 180e12 * a->matmul / 798,
-                                .attention_backward = 140e12 * a->matmul / 798,
-                                .convolution = 300e12 * a->matmul / 798,
+                                .attention = 72e12 * a->matmul / 798,
+                                .attention_bias = 162e12 * a->matmul / 798,
+                                .attention_backward = 63e12 * a->matmul / 798,
+                                .convolution = 379e12 * a->matmul / 798,
                                 .kernel = 2.5e-6};
     size_t count;
     const PlannedWork *work = plan_work(dev, &count);

@@ -192,6 +192,43 @@ static void test_gradients(void **state) {
     }
 }
 
+/* Gradients of what was rotated are those of the rotated, rotated back. */
+static void test_rotated(void **state) {
+    (void)state;
+    enum { POSITIONS = 20 };
+    for (size_t i = 0; i < sizeof GRADIENTS / sizeof *GRADIENTS; i++) {
+        Bench t;
+        bench_open(&t, 2, 16);
+        AttentionBackwardArgs b = {.forward = args_of(&t, &GRADIENTS[i], true)};
+        AttentionArgs *a = &b.forward;
+        if (a->q.rows != a->k.rows || a->dim % 2) {
+            bench_close(&t);
+            continue;
+        }
+        b.dout = tensor(&t, a->q.rows, a->q.cols, 3);
+        b.dq = tensor(&t, a->q.rows, a->q.cols, 3);
+        b.dk = tensor(&t, a->k.rows, a->k.cols, 3);
+        b.dv = tensor(&t, a->v.rows, a->v.cols, 3);
+        RUN(&t, attention, a);
+        RUN(&t, attention_backward, &b);
+        RopeArgs back = {.x = copy_of(&t, b.dq),
+                         .position = integers(&t, a->q.rows, POSITIONS),
+                         .table = tensor(&t, POSITIONS, a->dim, 1),
+                         .heads = a->heads,
+                         .dim = a->dim,
+                         .inverse = true},
+                 keys = back;
+        keys.x = copy_of(&t, b.dk), keys.heads = a->kv_heads;
+        RUN(&t, rope, &back);
+        RUN(&t, rope, &keys);
+        b.rope = back.table, b.position = back.position;
+        RUN(&t, attention_backward, &b);
+        expect_same("dq", back.x, b.dq);
+        expect_same("dk", keys.x, b.dk);
+        bench_close(&t);
+    }
+}
+
 /* A segment alone and the same segment among others: the same numbers. */
 static void test_segments_are_independent(void **state) {
     (void)state;
@@ -326,6 +363,18 @@ static void test_refusals(void **state) {
     REFUSED(&t, attention, &wrong, "longest");
     AttentionBackwardArgs b = {.forward = a, .dout = a.out, .dq = a.q, .dk = a.k, .dv = a.v};
     REFUSED(&t, attention_backward, &b, "lse");
+    b.forward.lse = tensor(&t, 7, 4, 0);
+    b.dk = tensor(&t, 7, 32, 0), b.dv = tensor(&t, 7, 32, 0);
+    b.rope = tensor(&t, 5, 16, 0);
+    REFUSED(&t, attention_backward, &b, "position is absent");
+    b.position = integers(&t, 7, 5);
+    b.rope.cols = 15;
+    REFUSED(&t, attention_backward, &b, "rope is [5, 15], expected [5, 16]");
+    b.rope.cols = 16;
+    b.forward.k = b.dk = b.forward.v = b.dv = tensor(&t, 8, 32, 0);
+    const int32_t more[] = {4, 4};
+    b.forward.keys = packed(&t, more, 2);
+    REFUSED(&t, attention_backward, &b, "the rows of k are not those of q");
     int32_t slot[] = {2}, position[] = {5};
     CacheAppendArgs append = {.k = tensor(&t, 1, 8, 0),
                               .v = tensor(&t, 1, 8, 0),
@@ -351,18 +400,19 @@ static void test_cost(void **state) {
     assert_true(attention_cost(&a).flops == 24.0 * 4 * (4.0 * 16 + 10));
     a.causal = false;
     assert_true(attention_cost(&a).flops == 33.0 * 4 * (4.0 * 16 + 10));
+    AttentionBackwardArgs b = {.forward = a, .dout = a.out, .dq = a.q, .dk = a.k, .dv = a.v}, rotated = b;
+    rotated.rope = tensor(&t, 5, 16, 0);
+    assert_true(attention_backward_cost(&rotated).bytes == attention_backward_cost(&b).bytes + 4.0 * 5 * 16);
+    assert_true(attention_backward_cost(&rotated).flops == attention_backward_cost(&b).flops + 3.0 * (7 * 64 + 9 * 32));
     bench_close(&t);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_segments_are_independent),
-        cmocka_unit_test(test_cached),
-        cmocka_unit_test(test_cache_copy),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_forward),   cmocka_unit_test(test_rotated),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_segments_are_independent),
+        cmocka_unit_test(test_cached),    cmocka_unit_test(test_cache_copy),
+        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_cost),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

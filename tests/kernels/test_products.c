@@ -237,7 +237,7 @@ static void held(const LinearCase *p, const LinearBackwardArgs *a, double *da, d
 }
 
 /* Every gradient by its formula in double, added to what the buffers held where they accumulate. */
-static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) {
+static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen, bool normed) {
     Bench t;
     bench_open(&t, 2, 3);
     int64_t n = p->n, in = p->in, out = sum_of(p->outs), r = sum_of(p->ranks);
@@ -249,13 +249,18 @@ static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) 
                             .accumulate_dx = p->residual != NONE,
                             .dweight = maybe(&t, !frozen, out, in, p->pad),
                             .dbias = maybe(&t, !frozen, 1, out, 0)};
+    if (normed) a.gamma = tensor(&t, 1, in, p->pad), a.rstd = tensor(&t, n, 1, p->pad);
+    Tensor read = copy_of(&t, a.x); /* what the layer read */
+    for (int64_t i = 0; normed && i < n; i++)
+        for (int64_t c = 0; c < in; c++)
+            ((float *)read.data)[i * read.ld + c] = at(a.x, i, c) * at(a.rstd, i, 0) * at(a.gamma, 0, c);
     loras_of(&t, p, a.lora);
     Whole w = whole_of(&t, p, a.lora);
     for (int i = 0; i < LINEAR_PARTS; i++) {
         a.da[i] = maybe(&t, p->ranks[i] > 0, p->ranks[i], in, p->pad);
         a.db[i] = maybe(&t, p->ranks[i] > 0, p->outs[i], p->ranks[i], p->pad);
     }
-    double *low = low_ref(&t, a.x, &w), *dlow = zeros(&t, n * r);
+    double *low = low_ref(&t, read, &w), *dlow = zeros(&t, n * r);
     if (r) a.low = tensor(&t, n, r, p->pad), a.dlow = tensor(&t, n, r, p->pad);
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < r; j++) ((float *)a.low.data)[i * a.low.ld + j] = (float)low[i * r + j];
@@ -281,7 +286,7 @@ static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) 
         for (int64_t j = 0; j < r; j++)
             for (int64_t c = 0; c < in; c++) {
                 double mask = w.mask[(i * r + j) * in + c];
-                da[j * in + c] += dlow[i * r + j] * (double)at(a.x, i, c) * mask;
+                da[j * in + c] += dlow[i * r + j] * (double)at(read, i, c) * mask;
                 if (dx) dx[i * in + c] += dlow[i * r + j] * w.a[j * in + c] * mask;
             }
     RUN(&t, linear_backward, &a);
@@ -297,9 +302,11 @@ static void linear_backward_case(const LinearCase *p, bool wanted, bool frozen) 
 static void test_linear_backward(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof LINEARS / sizeof *LINEARS; i++) {
-        linear_backward_case(&LINEARS[i], true, false);
-        linear_backward_case(&LINEARS[i], true, true);
-        linear_backward_case(&LINEARS[i], false, true);
+        linear_backward_case(&LINEARS[i], true, false, false);
+        linear_backward_case(&LINEARS[i], true, true, false);
+        linear_backward_case(&LINEARS[i], false, true, false);
+        linear_backward_case(&LINEARS[i], true, true, true);
+        linear_backward_case(&LINEARS[i], false, true, true);
     }
 }
 
@@ -361,6 +368,14 @@ static void test_refusals(void **state) {
     REFUSED(&t, linear, &a, "scratch"); /* nothing was reserved */
     LinearBackwardArgs b = {.x = a.x, .weight = a.weight, .dy = a.y, .da = {tensor(&t, 2, 4, 0)}};
     REFUSED(&t, linear_backward, &b, "LoRA");
+    b.da[0] = absent();
+    b.gamma = tensor(&t, 1, 4, 0);
+    REFUSED(&t, linear_backward, &b, "gamma and rstd go together");
+    b.rstd = tensor(&t, 1, 3, 0);
+    REFUSED(&t, linear_backward, &b, "rstd is [1, 3], expected [3, 1]");
+    b.rstd = tensor(&t, 3, 1, 0);
+    b.dweight = tensor(&t, 6, 4, 0);
+    REFUSED(&t, linear_backward, &b, "dweight");
     bench_close(&t);
 }
 
@@ -376,6 +391,12 @@ static void test_cost(void **state) {
     assert_true(linear_backward_cost(&b).flops == cost.flops);
     b.dweight = a.weight;
     assert_true(linear_backward_cost(&b).flops == 2.0 * cost.flops);
+    LinearBackwardArgs normed = {.x = a.x, .weight = a.weight, .dy = a.y}, plain;
+    normed.lora[0] = (Lora){.a = tensor(&t, 2, 20, 0), .b = tensor(&t, 30, 2, 0)};
+    normed.da[0] = normed.lora[0].a;
+    plain = normed;
+    normed.gamma = tensor(&t, 1, 20, 0), normed.rstd = tensor(&t, 10, 1, 0);
+    assert_true(linear_backward_cost(&normed).bytes == linear_backward_cost(&plain).bytes + 4.0 * (20 + 10));
     bench_close(&t);
 }
 
