@@ -117,6 +117,7 @@ NOTE(RmsNorm, rms_norm, WORK_OTHER)
 NOTE(RmsNormBackward, rms_norm_backward, WORK_OTHER)
 NOTE(SegmentNorm, segment_norm, WORK_OTHER)
 NOTE(WaveNorm, wave_norm, WORK_OTHER)
+NOTE(Conv, conv, WORK_OTHER) /* bound by what it writes */
 NOTE(PosConv, pos_conv, WORK_CONVOLUTION)
 NOTE(RelGate, rel_gate, WORK_OTHER)
 NOTE(Attention, attention, WORK_ATTENTION)
@@ -149,11 +150,6 @@ NOTE(Adamw, adamw, WORK_OPTIMIZER)
 bool plan_matmul(Device *dev, const MatmulArgs *a, Error *err) {
     int64_t k = a->transpose_a ? a->a.rows : a->a.cols;
     return note_gemm(dev, "matmul", matmul_cost(a), a->c.rows, a->c.cols, k, a->transpose_b, err);
-}
-
-/* The first convolution has one channel and is bound by what it writes. */
-bool plan_conv(Device *dev, const ConvArgs *a, Error *err) {
-    return note(dev, "conv", a->x.cols > 1 ? WORK_CONVOLUTION : WORK_OTHER, conv_cost(a), err);
 }
 
 /* A product on its own, [m, k] by [k, n], its result in `c`. */

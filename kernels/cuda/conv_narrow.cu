@@ -1,27 +1,31 @@
-/* Convolutions whose windows hold at most 16 values (WavLM's first: ten samples): little is read and much is
+/* Convolutions whose windows hold at most 16 samples (WavLM's: ten): little is read and much is
  * written. Windows, padded to 16, and the weights meet in a single step of the tensor cores; a warp keeps the
  * weights of its 64 channels in registers. */
 #include "kernels/cuda/conv.cuh"
 
 enum {
-    WINDOW = 16,    /* the values of a window, padded */
+    WINDOW = 16,    /* the samples of a window, padded */
     WINDOW_LD = 24, /* eight consecutive windows lie in different banks */
     ROWS = 128,     /* at a time */
     REPEAT = 4,     /* so often in a block */
     CHANNELS = 512, /* of a block */
     THREADS = 256,
-    HOP_MAX = 48, /* values between the starts of windows */
+    HOP_MAX = 48, /* samples between the starts of windows */
 };
 
 struct ConvNarrow {
     const bf16 *x, *weight, *bias;
     bf16 *y;
     const int32_t *from, *to; /* the segments of x and y */
-    int64_t x_row, weight_ld, y_ld;
+    int64_t weight_ld, y_ld;
     int chunks; /* of ROWS · REPEAT rows to a segment */
-    int cin, cout, taps, hop, act;
+    int cout, taps, hop, act;
     bool whole;
 };
+
+/* Where the fragment of a 16×8 result has channel `c` of 32: in four such fragments that lie at these places of
+ * the weight's rows, a lane holds eight channels side by side, which it stores at once. */
+static __device__ __forceinline__ int fragment_place(int c) { return c % 8 / 2 * 8 + c / 8 * 2 + c % 2; }
 
 /* The weights of the block's channels, as fragments want them. */
 static __device__ __forceinline__ void stage_weights(bf16 *to, const ConvNarrow &a, int channel) {
@@ -33,10 +37,10 @@ static __device__ __forceinline__ void stage_weights(bf16 *to, const ConvNarrow 
     }
 }
 
-/* `rows` windows from x on, by way of `values` where each value takes a bank of its own; zeros after them. */
+/* `rows` windows from x on, by way of `values` where each sample takes a bank of its own; zeros after them. */
 static __device__ __forceinline__ void stage_windows(bf16 *to, uint32_t *values, const bf16 *x, const ConvNarrow &a,
                                                      int rows) {
-    int count = (rows - 1) * a.hop + a.taps;
+    int count = rows > 0 ? (rows - 1) * a.hop + a.taps : 0;
     for (int i = (int)threadIdx.x; i < count; i += THREADS) values[i] = x[i].bits;
     __syncthreads();
     int r = (int)threadIdx.x % ROWS, half = (int)threadIdx.x / ROWS * 8; /* two threads to a window */
@@ -82,7 +86,9 @@ __global__ void __launch_bounds__(THREADS) conv_windows(ConvNarrow a) {
         if (o + 32 * half < a.cout) take8(bias[half], a.bias + o + 32 * half, a.cout - o - 32 * half, a.whole);
     for (int repetition = 0; repetition < REPEAT && row < end; repetition++, row += ROWS) {
         int rows = (int)(end - row < ROWS ? end - row : ROWS);
-        stage_windows(windows, values, a.x + a.from[s] * a.x_row + (row - a.to[s]) * a.hop, a, rows);
+        int64_t before = (row - a.to[s]) * a.hop, samples = a.from[s + 1] - a.from[s] - before;
+        int64_t whole = samples < a.taps ? 0 : (samples - a.taps) / a.hop + 1; /* windows, from here on */
+        stage_windows(windows, values, a.x + a.from[s] + before, a, whole < rows ? (int)whole : rows);
         for (int m = 0; m < rows && channel + warp * 64 < a.cout; m += 16) {
             uint32_t x[4];
             load_matrix_x4(x, windows + (m + lane % 16) * WINDOW_LD + lane / 16 * 8);
@@ -105,20 +111,19 @@ __global__ void __launch_bounds__(THREADS) conv_windows(ConvNarrow a) {
 }
 
 bool conv_is_narrow(const Device *dev, const ConvArgs *a) {
-    int64_t taps = a->weight.cols, hop = a->stride * a->x.cols;
-    return dev->dtype == DTYPE_BF16 && taps <= WINDOW && hop <= HOP_MAX && a->x.ld == a->x.cols;
+    return dev->dtype == DTYPE_BF16 && a->kernel <= WINDOW && a->stride <= HOP_MAX && a->x.ld == 1;
 }
 
 bool conv_narrow(Device *dev, const ConvArgs *a, Error *err) {
     ConvNarrow n = {};
-    n.x = (const bf16 *)a->x.data, n.x_row = a->x.cols;
+    n.x = (const bf16 *)a->x.data;
     n.weight = (const bf16 *)a->weight.data, n.weight_ld = a->weight.ld;
     n.bias = (const bf16 *)a->bias.data;
     n.y = (bf16 *)a->y.data, n.y_ld = a->y.ld;
     n.from = a->in_segments.device, n.to = a->out_segments.device;
     n.chunks = (int)((a->out_segments.longest + ROWS * REPEAT - 1) / (ROWS * REPEAT));
-    n.cin = (int)a->x.cols, n.cout = (int)a->y.cols;
-    n.taps = (int)a->weight.cols, n.hop = a->stride * n.cin;
+    n.cout = (int)a->y.cols;
+    n.taps = a->kernel, n.hop = a->stride;
     n.act = a->act;
     n.whole = rows_whole(a->y) && (uintptr_t)a->bias.data % 16 == 0;
     dim3 grid((unsigned)(n.chunks * a->out_segments.count), (unsigned)((n.cout + CHANNELS - 1) / CHANNELS));

@@ -63,7 +63,7 @@ static double mma_needed(void) {
         return attention_needed(&((const AttentionBackwardArgs *)counted_args)->forward, 2, 3);
     if (counted_call == call_conv) {
         const ConvArgs *a = counted_args;
-        return rows_in_tiles(a->out_segments) * (double)(tiles(a->y.cols, 8) * tiles(a->weight.cols, 16));
+        return rows_in_tiles(a->out_segments) * (double)(tiles(a->y.cols, 8) * tiles(a->kernel, 16));
     }
     if (counted_call == call_pos_conv) {
         const PosConvArgs *a = counted_args;

@@ -175,7 +175,7 @@ def machine_file(found, folder):
         "stream_share": min(statistics.median(streams), 1.5) if streams else None,
         "attention_tflops": mean(rate("tflop_s", "attention, causal", "attention, gated bias")),
         "attention_backward_tflops": mean(rate("tflop_s", "attention_backward")),
-        "convolution_tflops": mean(rate("tflop_s", "conv 1", "conv 2", "pos_conv"))}
+        "convolution_tflops": mean(rate("tflop_s", "pos_conv"))}
     fall = {"gemm_share": 0.93, "stream_share": 0.85, "attention_tflops": 180, "attention_backward_tflops": 140,
             "convolution_tflops": 300}
     values = {key: value if value else float(known.get(key, fall[key])) for key, value in measured.items()}
