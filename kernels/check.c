@@ -299,6 +299,9 @@ bool check_conv(const Device *dev, const ConvArgs *a, Error *err) {
     need(c, "x", a->x, ANY, 1);
     need(c, "weight", a->weight, cout, a->kernel);
     maybe(c, "bias", a->bias, 1, cout);
+    maybe(c, "gamma", a->gamma, 1, cout);
+    maybe(c, "beta", a->beta, 1, cout);
+    require(c, tensor_present(a->gamma) == tensor_present(a->beta), "gamma and beta come together");
     need(c, "y", a->y, a->y.rows, cout);
     need_packed(c, "in_segments", a->in_segments, a->x.rows);
     need_packed(c, "out_segments", a->out_segments, a->y.rows);

@@ -172,11 +172,14 @@ OP(WaveNorm, wave_norm);
 /* 1-D convolution of a waveform without padding, channels last: y[t, o] = act(b[o] + Σ_j W[o, j] ·
  * x[stride·t + j]) within each segment. Convolutions of many channels are products of matrices, whose rows are
  * windows of x: op_linear. A segment of y has at least the (len - kernel) / stride + 1 rows, or 0, that are made of
- * whole windows; those past them are as if made of a window of zeros. */
+ * whole windows; those past them are as if made of a window of zeros. Where there are gamma and beta, each row is
+ * normalised over its channels before the activation, as op_layer_norm does. */
 typedef struct ConvArgs {
-    Tensor x;      /* [n_in, 1] */
-    Tensor weight; /* [cout, kernel] */
-    Tensor bias;   /* [1, cout] or absent */
+    Tensor x;           /* [n_in, 1] */
+    Tensor weight;      /* [cout, kernel] */
+    Tensor bias;        /* [1, cout] or absent */
+    Tensor gamma, beta; /* [1, cout] or both absent */
+    float eps;
     int kernel, stride;
     Packed in_segments, out_segments;
     Activation act;

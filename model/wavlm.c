@@ -202,20 +202,18 @@ static Tensor shaped(Tensor buffer, int64_t rows, int64_t cols) {
     return tensor_of(buffer.data, buffer.dtype, rows, cols);
 }
 
-/* The first convolution, of the waveform, to aligned segments. */
+/* The first convolution, of the waveform, to aligned segments; normed over channels, or over time. */
 static bool first_conv(const Wavlm *wavlm, OpPass *pass, Tensor x, Tensor y, Packed samples, Packed rows,
                        Packed aligned, Error *err) {
     const WavlmConfig *config = &wavlm->config;
     const WavlmConv *conv = &wavlm->conv[0];
-    if (!APPLY(pass, err, Conv, conv, .x = x, .weight = conv->weight, .bias = conv->bias,
-               .kernel = config->conv_kernel[0], .stride = config->conv_stride[0], .in_segments = samples,
-               .out_segments = aligned, .y = y))
-        return false;
-    if (config->conv_layer_norm)
-        return APPLY(pass, err, LayerNorm, layer_norm, .x = y, .gamma = conv->gamma, .beta = conv->beta,
-                     .eps = CONV_EPS, .act = ACT_GELU, .y = y);
-    return APPLY(pass, err, SegmentNorm, segment_norm, .x = y, .segments = aligned, .counted = rows,
-                 .gamma = conv->gamma, .beta = conv->beta, .eps = CONV_EPS, .act = ACT_GELU, .y = y);
+    const bool over_channels = config->conv_layer_norm;
+    return APPLY(pass, err, Conv, conv, .x = x, .weight = conv->weight, .bias = conv->bias,
+                 .gamma = over_channels ? conv->gamma : (Tensor){0}, .beta = over_channels ? conv->beta : (Tensor){0},
+                 .eps = CONV_EPS, .kernel = config->conv_kernel[0], .stride = config->conv_stride[0],
+                 .in_segments = samples, .out_segments = aligned, .act = over_channels ? ACT_GELU : ACT_NONE, .y = y) &&
+           (over_channels || APPLY(pass, err, SegmentNorm, segment_norm, .x = y, .segments = aligned, .counted = rows,
+                                   .gamma = conv->gamma, .beta = conv->beta, .eps = CONV_EPS, .act = ACT_GELU, .y = y));
 }
 
 /* Row t of y is the window of x's rows from stride · t on, for all clips at once, as their padding makes it so. The

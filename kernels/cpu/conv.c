@@ -90,13 +90,21 @@ static void fill_past_windows(const ConvArgs *a) {
         }
 }
 
-bool cpu_conv(Device *dev, const ConvArgs *a, Error *err) {
+static bool convolve(Device *dev, const ConvArgs *a, Error *err) {
     bool direct = is_direct(a);
     if (direct) convolve_directly(dev, a);
     for (int32_t s = 0; !direct && s < a->out_segments.count; s++)
         if (!convolve_segment(a, s, err)) return false;
     fill_past_windows(a);
     return true;
+}
+
+bool cpu_conv(Device *dev, const ConvArgs *a, Error *err) {
+    if (!tensor_present(a->gamma)) return convolve(dev, a, err);
+    ConvArgs raw = *a;
+    raw.act = ACT_NONE;
+    const LayerNormArgs norm = {.x = a->y, .gamma = a->gamma, .beta = a->beta, .eps = a->eps, .act = a->act, .y = a->y};
+    return convolve(dev, &raw, err) && cpu_layer_norm(dev, &norm, err);
 }
 
 /* The positional convolution of one group over `rows` frames: the frames lie transposed, channels as

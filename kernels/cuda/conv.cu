@@ -96,8 +96,17 @@ template <typename T> static bool pos_conv_any(Device *dev, const PosConvArgs *a
 extern "C" {
 
 bool cuda_conv(Device *dev, const ConvArgs *a, Error *err) {
-    if (conv_is_narrow(dev, a)) return conv_narrow(dev, a, err);
-    return dev->dtype == DTYPE_BF16 ? conv_any<bf16>(dev, a, err) : conv_any<float>(dev, a, err);
+    bool narrow = conv_is_narrow(dev, a), apart = a->gamma.data && !(narrow && conv_narrow_norms(a));
+    ConvArgs c = *a;
+    if (apart) c.gamma = c.beta = Tensor{}, c.act = ACT_NONE;
+    bool ok = narrow                     ? conv_narrow(dev, &c, err)
+              : dev->dtype == DTYPE_BF16 ? conv_any<bf16>(dev, &c, err)
+                                         : conv_any<float>(dev, &c, err);
+    LayerNormArgs norm = {};
+    norm.x = norm.y = a->y;
+    norm.gamma = a->gamma, norm.beta = a->beta;
+    norm.eps = a->eps, norm.act = a->act;
+    return ok && (!apart || cuda_layer_norm(dev, &norm, err));
 }
 
 size_t cuda_conv_scratch(const Device *dev, const ConvArgs *a) {

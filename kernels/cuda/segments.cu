@@ -66,8 +66,7 @@ template <typename T> struct SegmentNorm {
     bool whole;
 };
 
-template <typename T>
-static __device__ __forceinline__ int64_t rows_counted(const SegmentNorm<T> &a, int64_t segment) {
+template <typename T> static __device__ __forceinline__ int64_t rows_counted(const SegmentNorm<T> &a, int64_t segment) {
     return a.counted[segment + 1] - a.counted[segment];
 }
 

@@ -277,8 +277,9 @@ static void encoder_convolutions(Bench *b) {
     Tensor taps = stored(b, c, 10), first = stored(b, b->narrow[1].total, c), gamma = stored(b, 1, c);
     MEASURE(b, "conv 0", "stream", Conv, conv, .x = x, .weight = taps, .kernel = 10, .stride = 5,
             .in_segments = b->samples, .out_segments = b->narrow[1], .act = ACT_NONE, .y = first);
-    MEASURE(b, "layer_norm and GELU after conv 0", "stream", LayerNorm, layer_norm, .x = first, .gamma = gamma,
-            .beta = gamma, .eps = 1e-5f, .act = ACT_GELU, .y = first);
+    MEASURE(b, "conv 0, normed, GELU", "stream", Conv, conv, .x = x, .weight = taps, .gamma = gamma, .beta = gamma,
+            .eps = 1e-5f, .kernel = 10, .stride = 5, .in_segments = b->samples, .out_segments = b->narrow[1],
+            .act = ACT_GELU, .y = first);
     forget(b, kept);
     half_convolution(b, 1); /* the later ones are alike, and shorter */
     half_convolution(b, 2);
