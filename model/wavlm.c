@@ -216,9 +216,9 @@ static bool first_conv(const Wavlm *wavlm, OpPass *pass, Tensor x, Tensor y, Pac
                                    .gamma = conv->gamma, .beta = conv->beta, .eps = CONV_EPS, .act = ACT_GELU, .y = y));
 }
 
-/* Row t of y is the window of x's rows from stride · t on, for all clips at once, as their padding makes it so. The
- * windows overlap, but every so many-th begins past the one before: each of these sets is a matrix whose product
- * with the weight gives as many rows of y. */
+/* Row t of y is made of the window of x's rows from stride · t on, whichever clip they are of (wavlm.h). Neighbouring
+ * windows overlap, but the first, second .. of every `sets` of them do not: each set is a matrix with a leading
+ * dimension of its own, and its product with the weight is every so many-th row of y. */
 static bool later_conv(const Wavlm *wavlm, OpPass *pass, int i, Tensor x, Tensor y, Error *err) {
     const WavlmConv *conv = &wavlm->conv[i];
     const int64_t kernel = wavlm->config.conv_kernel[i], stride = wavlm->config.conv_stride[i];

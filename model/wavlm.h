@@ -29,9 +29,9 @@ int64_t wavlm_frames(const WavlmConfig *config, int64_t samples);          /* 0 
 int64_t wavlm_rows(const WavlmConfig *config, int convs, int64_t samples); /* after the first `convs` convolutions */
 int64_t wavlm_receptive_field(const WavlmConfig *config);                  /* samples of the first frame */
 
-/* A clip's rows in the convolutions, where clips lie packed so that each begins after a convolution `stride` times
- * as early as it began before: so many after the last, at least wavlm_frames, and before each convolution `stride`
- * times what is after it, at least wavlm_rows. At most wavlm_frames + wavlm_padding. */
+/* The convolutions run over all clips at once: clips lie so that one that begins at row stride · r of a convolution's
+ * input begins at row r of its output. For that each is padded: after the last convolution to wavlm_aligned rows, which
+ * are wavlm_frames and at most wavlm_padding more, and before a convolution to `stride` times what it has after it. */
 int64_t wavlm_aligned(const WavlmConfig *config, int64_t samples);
 int64_t wavlm_padding(const WavlmConfig *config);
 int64_t wavlm_stride(const WavlmConfig *config); /* rows of the first convolution's output to a frame */
