@@ -81,9 +81,9 @@ static void need_packed(Check *c, const char *name, Packed p, int64_t total) {
     }
 }
 
-/* Segment s of `to` must have `length(from's)` rows. */
+/* Segment s of `to` must have `length(from's)` rows, or more where it may. */
 static void need_lengths(Check *c, const char *name, Packed from, Packed to, int64_t (*length)(int64_t, int, int),
-                         int kernel, int stride) {
+                         int kernel, int stride, bool or_more) {
     if (c->failed) return;
     if (from.count != to.count) {
         refuse(c, "%s has %d segments, expected %d", name, to.count, from.count);
@@ -91,7 +91,9 @@ static void need_lengths(Check *c, const char *name, Packed from, Packed to, int
     }
     for (int32_t s = 0; s < to.count && !c->failed; s++) {
         int64_t want = length(from.host[s + 1] - from.host[s], kernel, stride), have = to.host[s + 1] - to.host[s];
-        if (want != have) refuse(c, "segment %d of %s has %" PRId64 " rows, expected %" PRId64, s, name, have, want);
+        if (have < want || (have > want && !or_more))
+            refuse(c, "segment %d of %s has %" PRId64 " rows, expected %s%" PRId64, s, name, have,
+                   or_more ? "at least " : "", want);
     }
 }
 
@@ -263,6 +265,17 @@ bool check_rms_norm_backward(const Device *dev, const RmsNormBackwardArgs *a, Er
     END;
 }
 
+/* Statistics are of some of each segment's rows. */
+static void need_counted(Check *c, Packed segments, Packed counted) {
+    if (c->failed) return;
+    require(c, segments.count == counted.count, "segments and counted must be equally many");
+    for (int32_t s = 0; s < segments.count && !c->failed; s++) {
+        int32_t rows = segments.host[s + 1] - segments.host[s], have = counted.host[s + 1] - counted.host[s];
+        if (have > rows || (rows && !have))
+            refuse(c, "%d rows of segment %d are counted, and it has %d", have, s, rows);
+    }
+}
+
 bool check_segment_norm(const Device *dev, const SegmentNormArgs *a, Error *err) {
     BEGIN("segment_norm");
     need(c, "x", a->x, ANY, ANY);
@@ -270,6 +283,8 @@ bool check_segment_norm(const Device *dev, const SegmentNormArgs *a, Error *err)
     need(c, "beta", a->beta, 1, a->x.cols);
     need(c, "y", a->y, a->x.rows, a->x.cols);
     need_packed(c, "segments", a->segments, a->x.rows);
+    need_packed(c, "counted", a->counted, a->counted.total);
+    need_counted(c, a->segments, a->counted);
     need_activation(c, a->act);
     END;
 }
@@ -289,14 +304,17 @@ static int64_t conv_length(int64_t length, int kernel, int stride) {
 bool check_conv(const Device *dev, const ConvArgs *a, Error *err) {
     BEGIN("conv");
     require(c, a->kernel > 0 && a->stride > 0, "kernel and stride must be positive");
-    int64_t cin = a->x.cols, cout = a->weight.rows;
-    need(c, "x", a->x, ANY, cin);
-    need(c, "weight", a->weight, cout, a->kernel * cin);
+    int64_t cout = a->weight.rows;
+    need(c, "x", a->x, ANY, 1);
+    need(c, "weight", a->weight, cout, a->kernel);
     maybe(c, "bias", a->bias, 1, cout);
+    maybe(c, "gamma", a->gamma, 1, cout);
+    maybe(c, "beta", a->beta, 1, cout);
+    require(c, tensor_present(a->gamma) == tensor_present(a->beta), "gamma and beta come together");
     need(c, "y", a->y, a->y.rows, cout);
     need_packed(c, "in_segments", a->in_segments, a->x.rows);
     need_packed(c, "out_segments", a->out_segments, a->y.rows);
-    need_lengths(c, "out_segments", a->in_segments, a->out_segments, conv_length, a->kernel, a->stride);
+    need_lengths(c, "out_segments", a->in_segments, a->out_segments, conv_length, a->kernel, a->stride, true);
     need_activation(c, a->act);
     END;
 }
@@ -541,7 +559,7 @@ static void need_stack(Check *c, Packed frames, int64_t n, Packed rows, int64_t 
     require(c, k > 0, "k must be positive");
     need_packed(c, "frames", frames, n);
     need_packed(c, "rows", rows, stacked);
-    need_lengths(c, "rows", frames, rows, stacked_length, k, 0);
+    need_lengths(c, "rows", frames, rows, stacked_length, k, 0, false);
 }
 
 bool check_stack_frames(const Device *dev, const StackFramesArgs *a, Error *err) {

@@ -115,8 +115,10 @@ COST(SegmentNorm, segment_norm) {
 COST(WaveNorm, wave_norm) { return (OpCost){bytes_of(a->x) + bytes_of(a->y), 6.0 * elements(a->x)}; }
 
 COST(Conv, conv) {
-    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->y),
-                    product(a->y.rows, a->y.cols, a->weight.cols) + function_flops(a->act) * elements(a->y)};
+    double each = function_flops(a->act) + (tensor_present(a->gamma) ? 8.0 : 0.0);
+    return (OpCost){bytes_of(a->x) + bytes_of(a->weight) + bytes_of(a->bias) + bytes_of(a->gamma) + bytes_of(a->beta) +
+                        bytes_of(a->y),
+                    product(a->y.rows, a->y.cols, a->weight.cols) + each * elements(a->y)};
 }
 
 COST(PosConv, pos_conv) {

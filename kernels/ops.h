@@ -150,10 +150,11 @@ typedef struct RmsNormBackwardArgs {
 OP(RmsNormBackward, rms_norm_backward);
 
 /* Per segment and channel over time (GroupNorm with one channel a group, WavLM base's first layer):
- * y = act((x - mean)·rstd·gamma + beta), population variance. */
+ * y = act((x - mean)·rstd·gamma + beta), population variance. Mean and variance are of the first rows of each
+ * segment, as many as it has in `counted`, at least one where it has any; all of its rows are normed. */
 typedef struct SegmentNormArgs {
     Tensor x; /* [n, c] */
-    Packed segments;
+    Packed segments, counted;
     Tensor gamma, beta; /* [1, c] */
     float eps;
     Activation act;
@@ -171,12 +172,17 @@ typedef struct WaveNormArgs {
 } WaveNormArgs;
 OP(WaveNorm, wave_norm);
 
-/* 1-D convolution without padding, channels last: y[t, o] = act(b[o] + Σ_{j,c} W[o, j·cin + c] ·
- * x[stride·t + j, c]) within each segment. out_segments[s] = (len - kernel) / stride + 1, or 0. */
+/* 1-D convolution of a waveform without padding, channels last: y[t, o] = act(b[o] + Σ_j W[o, j] ·
+ * x[stride·t + j]) within each segment. Convolutions of many channels are products of matrices, whose rows are
+ * windows of x: op_linear. A segment of y has at least the (len - kernel) / stride + 1 rows, or 0, that are made of
+ * whole windows; those past them are as if made of a window of zeros. Where there are gamma and beta, each row is
+ * normalised over its channels before the activation, as op_layer_norm does. */
 typedef struct ConvArgs {
-    Tensor x;      /* [n_in, cin] */
-    Tensor weight; /* [cout, kernel · cin], taps outermost (reordered from [cout, cin, kernel] at load) */
-    Tensor bias;   /* [1, cout] or absent */
+    Tensor x;           /* [n_in, 1] */
+    Tensor weight;      /* [cout, kernel] */
+    Tensor bias;        /* [1, cout] or absent */
+    Tensor gamma, beta; /* [1, cout] or both absent */
+    float eps;
     int kernel, stride;
     Packed in_segments, out_segments;
     Activation act;

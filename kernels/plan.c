@@ -117,6 +117,7 @@ NOTE(RmsNorm, rms_norm, WORK_OTHER)
 NOTE(RmsNormBackward, rms_norm_backward, WORK_OTHER)
 NOTE(SegmentNorm, segment_norm, WORK_OTHER)
 NOTE(WaveNorm, wave_norm, WORK_OTHER)
+NOTE(Conv, conv, WORK_OTHER) /* bound by what it writes */
 NOTE(PosConv, pos_conv, WORK_CONVOLUTION)
 NOTE(RelGate, rel_gate, WORK_OTHER)
 NOTE(AttentionBackward, attention_backward, WORK_ATTENTION_BACKWARD)
@@ -153,11 +154,6 @@ bool plan_matmul(Device *dev, const MatmulArgs *a, Error *err) {
 bool plan_attention(Device *dev, const AttentionArgs *a, Error *err) {
     WorkKind kind = tensor_present(a->bias) ? WORK_ATTENTION_BIAS : WORK_ATTENTION;
     return note(dev, "attention", kind, attention_cost(a), err);
-}
-
-/* The first convolution has one channel and is bound by what it writes. */
-bool plan_conv(Device *dev, const ConvArgs *a, Error *err) {
-    return note(dev, "conv", a->x.cols > 1 ? WORK_CONVOLUTION : WORK_OTHER, conv_cost(a), err);
 }
 
 /* A product on its own, [m, k] by [k, n], its result in `c`. */

@@ -13,7 +13,7 @@ typedef enum WorkKind {
     WORK_ATTENTION,
     WORK_ATTENTION_BIAS, /* with a relative bias, which is WavLM's: long and not causal, so faster */
     WORK_ATTENTION_BACKWARD,
-    WORK_CONVOLUTION, /* on the tensor cores, by kernels of our own */
+    WORK_CONVOLUTION, /* in groups of channels, on the tensor cores by a kernel of our own */
     WORK_OTHER,
     WORK_OPTIMIZER,
     WORK_KINDS
@@ -40,8 +40,8 @@ const PlannedWork *plan_work(const Device *dev, size_t *count);
 void plan_forget(Device *dev);
 
 /* What a machine reaches, per second: bytes copied, operations of a large product, of attention without and with a
- * bias and of convolutions; and which share of the first two our products and streaming kernels do. No kernel takes
- * less than `kernel` seconds. */
+ * bias and of the positional convolution; and which share of the first two our products and streaming kernels do. No
+ * kernel takes less than `kernel` seconds. */
 typedef struct MachineRates {
     double copy, matmul, stream_share, gemm_share, attention, attention_bias, attention_backward, convolution, kernel;
 } MachineRates;

@@ -12,14 +12,16 @@ static Tensor take(Arena *arena, const char *name, DType dtype, int64_t rows, in
     return tensor_of(arena_take(arena, name, dtype, rows, cols), dtype, rows, cols);
 }
 
-/* Kernels are no shorter than strides, so that several clips never give more rows than one as long as all. */
+/* The windows of a convolution end `kernel - stride` rows past what there is for all of them. */
 static void layout_convs(const Wavlm *wavlm, WavlmWork *work, Arena *arena) {
     const WavlmConfig *config = &wavlm->config;
     const DType dtype = device_dtype(wavlm->dev);
-    int64_t most[2] = {0, 0};
-    for (int i = 0; i < config->convs; i++) {
-        int64_t elements = wavlm_rows(config, i + 1, work->chunk) * config->conv_dim[i];
+    int64_t most[2] = {0, 0}, aligned = work->chunk_rows, past = 0;
+    for (int i = config->convs; i-- > 0;) {
+        int64_t elements = (aligned + past) * config->conv_dim[i];
         if (elements > most[i % 2]) most[i % 2] = elements;
+        aligned *= config->conv_stride[i];
+        past = config->conv_kernel[i] - config->conv_stride[i];
     }
     work->conv[0] = take(arena, "encoder.conv.even", dtype, 1, most[0]);
     work->conv[1] = take(arena, "encoder.conv.odd", dtype, 1, most[1]);
@@ -39,6 +41,14 @@ static int64_t chunk_samples(const Wavlm *wavlm, const WavlmLimits *limits) {
     return samples < limits->samples ? samples : limits->samples;
 }
 
+/* Kernels are no shorter than strides, so that several clips never give more frames than one as long as all. */
+static int64_t chunk_rows(const WavlmConfig *config, const WavlmLimits *limits, int64_t chunk) {
+    int64_t clips = chunk / wavlm_receptive_field(config);
+    if (clips > CHUNK_CLIPS) clips = CHUNK_CLIPS;
+    if (clips > limits->clips) clips = limits->clips;
+    return wavlm_frames(config, chunk) + clips * wavlm_padding(config);
+}
+
 bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits, Arena *kept, Arena *arena,
                   Error *err) {
     const WavlmConfig *config = &wavlm->config;
@@ -55,9 +65,13 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
     work->frames = n;
     work->longest_frames = wavlm_frames(config, limits->longest);
     work->chunk = chunk_samples(wavlm, limits);
-    /* samples, frames, and for each chunk a table of every convolution's input and of the last one's output;
-     * a chunk has at least one clip. */
-    work->table_entries = (limits->clips + 1) * 2 + limits->clips * 2 * (config->convs + 1);
+    work->chunk_rows = chunk_rows(config, limits, work->chunk);
+    if (work->chunk_rows * wavlm_stride(config) > INT32_MAX)
+        return fail(err, "encoder: a clip of %" PRId64 " samples cannot be planned for: its rows are more than %d",
+                    limits->longest, INT32_MAX);
+    /* samples, frames, for each chunk three tables of its clips, of which there is at least one, and where each
+     * frame lies. */
+    work->table_entries = (limits->clips + 1) * 2 + limits->clips * 2 * 3 + n;
     work->tables = arena_take(arena, "encoder.segments", DTYPE_I32, 1, work->table_entries);
     work->wave = take(arena, "encoder.wave", DTYPE_F32, limits->samples, 1);
     work->input = dtype == DTYPE_F32 ? work->wave : take(arena, "encoder.input", dtype, limits->samples, 1);
@@ -102,8 +116,9 @@ static bool upload_bias(const Wavlm *wavlm, const WavlmWork *work, Error *err) {
 
 /* ---- segment tables ----------------------------------------------------------------------- */
 
-/* Tables are written once a batch, in the order they are read in: samples, frames, then chunk by chunk the
- * lengths before each convolution and after the last. */
+/* Tables are written once a batch, in the order they are read in: samples, frames, then chunk by chunk the samples,
+ * the first convolution's rows, these and those that pad them, and the row that each frame of the last
+ * convolution's lies in. */
 typedef struct Tables {
     const WavlmWork *work;
     int64_t next;
@@ -114,6 +129,11 @@ static Packed next_table(Tables *tables, int32_t count) {
     packed.device = tables->work->tables + tables->next;
     tables->next += count + 1;
     return packed;
+}
+
+static const int32_t *next_index(Tables *tables, int64_t rows) {
+    tables->next += rows;
+    return tables->work->tables + tables->next - rows;
 }
 
 /* One past the last clip of the chunk that begins with clip `first`: as many as would fit were all as long as
@@ -141,13 +161,37 @@ static int32_t *write_table(const WavlmConfig *config, const WavlmBatch *batch, 
     return to;
 }
 
+/* The same with clips padded, after the first convolution. */
+static int32_t *write_aligned(const WavlmConfig *config, const WavlmBatch *batch, int first, int end, int32_t *to) {
+    *to++ = 0;
+    for (int c = first; c < end; c++, to++) {
+        int64_t samples = batch->start[c + 1] - batch->start[c];
+        *to = to[-1] + (int32_t)(wavlm_aligned(config, samples) * wavlm_stride(config));
+    }
+    return to;
+}
+
+/* Where the frames are among the last convolution's rows. */
+static int32_t *write_index(const WavlmConfig *config, const WavlmBatch *batch, int first, int end, int32_t *to) {
+    int64_t row = 0;
+    for (int c = first; c < end; c++) {
+        int64_t samples = batch->start[c + 1] - batch->start[c], frames = wavlm_frames(config, samples);
+        for (int64_t f = 0; f < frames; f++) *to++ = (int32_t)(row + f);
+        row += wavlm_aligned(config, samples);
+    }
+    return to;
+}
+
 static void write_tables(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *batch) {
     const WavlmConfig *config = &wavlm->config;
     int32_t *to = write_table(config, batch, 0, batch->count, 0, work->host_tables);
     to = write_table(config, batch, 0, batch->count, config->convs, to);
     for (int first = 0, end; first < batch->count; first = end) {
         end = chunk_end(work, batch, first);
-        for (int i = 0; i <= config->convs; i++) to = write_table(config, batch, first, end, i, to);
+        to = write_table(config, batch, first, end, 0, to);
+        to = write_table(config, batch, first, end, 1, to);
+        to = write_aligned(config, batch, first, end, to);
+        to = write_index(config, batch, first, end, to);
     }
 }
 
@@ -157,37 +201,58 @@ static Tensor shaped(Tensor buffer, int64_t rows, int64_t cols) {
     return tensor_of(buffer.data, buffer.dtype, rows, cols);
 }
 
-static bool conv_layer(const Wavlm *wavlm, OpPass *pass, int i, Tensor x, Tensor y, Packed in, Packed out, Error *err) {
+/* The first convolution, of the waveform, to aligned segments; normed over channels, or over time. */
+static bool first_conv(const Wavlm *wavlm, OpPass *pass, Tensor x, Tensor y, Packed samples, Packed rows,
+                       Packed aligned, Error *err) {
     const WavlmConfig *config = &wavlm->config;
+    const WavlmConv *conv = &wavlm->conv[0];
+    const bool over_channels = config->conv_layer_norm;
+    return APPLY(pass, err, Conv, conv, .x = x, .weight = conv->weight, .bias = conv->bias,
+                 .gamma = over_channels ? conv->gamma : (Tensor){0}, .beta = over_channels ? conv->beta : (Tensor){0},
+                 .eps = CONV_EPS, .kernel = config->conv_kernel[0], .stride = config->conv_stride[0],
+                 .in_segments = samples, .out_segments = aligned, .act = over_channels ? ACT_GELU : ACT_NONE, .y = y) &&
+           (over_channels || APPLY(pass, err, SegmentNorm, segment_norm, .x = y, .segments = aligned, .counted = rows,
+                                   .gamma = conv->gamma, .beta = conv->beta, .eps = CONV_EPS, .act = ACT_GELU, .y = y));
+}
+
+/* Row t of y is made of the window of x's rows from stride · t on, whichever clip they are of (wavlm.h). Neighbouring
+ * windows overlap, but the first, second .. of every `sets` of them do not: each set is a matrix with a leading
+ * dimension of its own, and its product with the weight is every so many-th row of y. */
+static bool later_conv(const Wavlm *wavlm, OpPass *pass, int i, Tensor x, Tensor y, Error *err) {
     const WavlmConv *conv = &wavlm->conv[i];
+    const int64_t kernel = wavlm->config.conv_kernel[i], stride = wavlm->config.conv_stride[i];
+    const int64_t sets = (kernel + stride - 1) / stride;
     const bool normed = tensor_present(conv->gamma);
-    if (!APPLY(pass, err, Conv, conv, .x = x, .weight = conv->weight, .bias = conv->bias,
-               .kernel = config->conv_kernel[i], .stride = config->conv_stride[i], .in_segments = in,
-               .out_segments = out, .act = normed ? ACT_NONE : ACT_GELU, .y = y))
-        return false;
-    if (!normed) return true;
-    if (config->conv_layer_norm)
-        return APPLY(pass, err, LayerNorm, layer_norm, .x = y, .gamma = conv->gamma, .beta = conv->beta,
-                     .eps = CONV_EPS, .act = ACT_GELU, .y = y);
-    return APPLY(pass, err, SegmentNorm, segment_norm, .x = y, .segments = out, .gamma = conv->gamma,
-                 .beta = conv->beta, .eps = CONV_EPS, .act = ACT_GELU, .y = y);
+    for (int64_t set = 0; set < sets && set < y.rows; set++) {
+        const int64_t rows = (y.rows - set + sets - 1) / sets;
+        Tensor windows = tensor_rows(x, set * stride, rows), to = tensor_rows(y, set, rows);
+        windows.cols = kernel * x.cols;
+        windows.ld = sets * stride * x.cols;
+        to.ld = sets * y.cols;
+        if (!APPLY(pass, err, Linear, linear, .x = windows, .weight = conv->weight, .bias = conv->bias,
+                   .act = normed ? ACT_NONE : ACT_GELU, .y = to))
+            return false;
+    }
+    return !normed || APPLY(pass, err, LayerNorm, layer_norm, .x = y, .gamma = conv->gamma, .beta = conv->beta,
+                            .eps = CONV_EPS, .act = ACT_GELU, .y = y);
 }
 
 /* A chunk's waveform through the convolutions and the projection to `y`. */
 static bool conv_chunk(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, Tensor x, int clips, Tables *tables,
                        Tensor y, Error *err) {
     const WavlmConfig *config = &wavlm->config;
-    Packed in = next_table(tables, clips);
-    for (int i = 0; i < config->convs; i++) {
-        Packed out = next_table(tables, clips);
-        Tensor to = shaped(work->conv[i % 2], out.total, config->conv_dim[i]);
-        if (!conv_layer(wavlm, pass, i, x, to, in, out, err)) return false;
+    Packed samples = next_table(tables, clips), rows = next_table(tables, clips), aligned = next_table(tables, clips);
+    Tensor to = shaped(work->conv[0], aligned.total, config->conv_dim[0]);
+    if (!first_conv(wavlm, pass, x, to, samples, rows, aligned, err)) return false;
+    for (int i = 1; i < config->convs; i++) {
         x = to;
-        in = out;
+        to = shaped(work->conv[i % 2], x.rows / config->conv_stride[i], config->conv_dim[i]);
+        if (!later_conv(wavlm, pass, i, x, to, err)) return false;
     }
-    Tensor normed = tensor_rows(work->normed_conv, 0, x.rows);
-    return APPLY(pass, err, LayerNorm, layer_norm, .x = x, .gamma = wavlm->feature_gamma, .beta = wavlm->feature_beta,
-                 .eps = config->eps, .y = normed) &&
+    Tensor normed = tensor_rows(work->normed_conv, 0, y.rows);
+    return APPLY(pass, err, GatherRows, gather_rows, .x = to, .index = next_index(tables, y.rows), .y = normed) &&
+           APPLY(pass, err, LayerNorm, layer_norm, .x = normed, .gamma = wavlm->feature_gamma,
+                 .beta = wavlm->feature_beta, .eps = config->eps, .y = normed) &&
            APPLY(pass, err, Linear, linear, .x = normed, .weight = wavlm->projection, .bias = wavlm->projection_bias,
                  .y = y);
 }

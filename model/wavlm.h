@@ -29,6 +29,13 @@ int64_t wavlm_frames(const WavlmConfig *config, int64_t samples);          /* 0 
 int64_t wavlm_rows(const WavlmConfig *config, int convs, int64_t samples); /* after the first `convs` convolutions */
 int64_t wavlm_receptive_field(const WavlmConfig *config);                  /* samples of the first frame */
 
+/* The convolutions run over all clips at once: clips lie so that one that begins at row stride · r of a convolution's
+ * input begins at row r of its output. For that each is padded: after the last convolution to wavlm_aligned rows, which
+ * are wavlm_frames and at most wavlm_padding more, and before a convolution to `stride` times what it has after it. */
+int64_t wavlm_aligned(const WavlmConfig *config, int64_t samples);
+int64_t wavlm_padding(const WavlmConfig *config);
+int64_t wavlm_stride(const WavlmConfig *config); /* rows of the first convolution's output to a frame */
+
 typedef struct WavlmConv {
     Tensor weight, bias, gamma, beta; /* bias, and gamma and beta, or absent */
 } WavlmConv;
@@ -67,9 +74,10 @@ typedef struct WavlmLimits {
 /* What a forward works in. Zeroed, it is ready for wavlm_layout. */
 typedef struct WavlmWork {
     WavlmLimits limits;
-    int64_t frames, longest_frames, chunk; /* chunk: samples that enter the convolutions at a time */
+    int64_t frames, longest_frames;
+    int64_t chunk, chunk_rows; /* samples that enter the convolutions at a time; rows after them, at most */
     int64_t table_entries;
-    int32_t *host_tables, *tables; /* segment tables, host and device */
+    int32_t *host_tables, *tables; /* of segments and of rows to gather, host and device */
     Tensor wave, input;            /* F32 as it came; as the convolutions take it, one memory where that is F32 */
     Tensor conv[2], normed_conv;   /* the convolutions' ping and pong; the last one's output, normed */
     Tensor state[2];               /* hidden states that nobody asked for take turns here */

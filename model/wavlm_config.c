@@ -176,3 +176,31 @@ int64_t wavlm_receptive_field(const WavlmConfig *config) {
     for (int i = config->convs; i-- > 0;) field = (field - 1) * config->conv_stride[i] + config->conv_kernel[i];
     return field;
 }
+
+int64_t wavlm_stride(const WavlmConfig *config) {
+    int64_t stride = 1;
+    for (int i = 1; i < config->convs; i++) stride *= config->conv_stride[i];
+    return stride;
+}
+
+int64_t wavlm_aligned(const WavlmConfig *config, int64_t samples) {
+    int64_t most = 0, stride = 1; /* of the convolutions after i */
+    for (int i = config->convs; i-- > 0;) {
+        int64_t wanted = (wavlm_rows(config, i + 1, samples) + stride - 1) / stride;
+        if (wanted > most) most = wanted;
+        stride *= config->conv_stride[i];
+    }
+    return most;
+}
+
+/* From n rows there are after a convolution, there were at most stride · n + kernel - 1 before it. */
+int64_t wavlm_padding(const WavlmConfig *config) {
+    int64_t most = 0, stride = 1, past = 0; /* rows past `stride` to a frame */
+    for (int i = config->convs; i-- > 0;) {
+        int64_t wanted = (past + stride - 1) / stride;
+        if (wanted > most) most = wanted;
+        past = past * config->conv_stride[i] + config->conv_kernel[i] - 1;
+        stride *= config->conv_stride[i];
+    }
+    return most;
+}

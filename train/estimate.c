@@ -315,7 +315,7 @@ static void report_time(const Estimate *e, FILE *out) {
     time_row(e, out, "attention, forward", s[WORK_ATTENTION]);
     time_row(e, out, "attention with a bias (WavLM's), forward", s[WORK_ATTENTION_BIAS]);
     time_row(e, out, "attention, backward", s[WORK_ATTENTION_BACKWARD]);
-    time_row(e, out, "convolutions", s[WORK_CONVOLUTION]);
+    time_row(e, out, "positional convolution", s[WORK_CONVOLUTION]);
     time_row(e, out, "other kernels", s[WORK_OTHER]);
     time_row(e, out, "optimizer", s[WORK_OPTIMIZER]);
     if (e->gpus > 1) time_row(e, out, "all-reduce, not overlapped", e->reduce);

@@ -5,10 +5,16 @@
 
 enum { WEIGHT_MAX = 32768, FRAMES = 48 };
 
-/* Convolutions whose weight, transposed, stays in the cache: WavLM's first, and all of a small one. */
+/* Where the weight, transposed, stays in the cache: WavLM's. */
 static bool is_direct(const ConvArgs *a) {
-    int64_t k = a->kernel * a->x.cols, width = round_up(a->y.cols, VEC);
-    return k * width <= WEIGHT_MAX && (a->x.ld == a->x.cols || a->x.cols == 1) && (k + FRAMES) * width <= TILE_FLOATS;
+    int64_t width = round_up(a->y.cols, VEC);
+    return a->kernel * width <= WEIGHT_MAX && (a->kernel + FRAMES) * width <= TILE_FLOATS;
+}
+
+/* The rows of segment s that are made of whole windows. */
+static int64_t windows_of(const ConvArgs *a, int32_t s) {
+    int64_t length = a->in_segments.host[s + 1] - a->in_segments.host[s];
+    return length < a->kernel ? 0 : (length - a->kernel) / a->stride + 1;
 }
 
 static void convolve_frames(const ConvArgs *a, const float *weight, float *room, int64_t in, int64_t out,
@@ -19,10 +25,10 @@ static void convolve_frames(const ConvArgs *a, const float *weight, float *room,
     int64_t ldc = in_place ? a->y.ld : width;
     tile_product(&(TileProduct){.m = (int)rows,
                                 .n = (int)cols,
-                                .k = (int)(a->kernel * a->x.cols),
+                                .k = a->kernel,
                                 .a = row_of(a->x, in),
                                 .a_row = a->stride * a->x.ld,
-                                .a_col = a->x.cols == 1 ? a->x.ld : 1,
+                                .a_col = a->x.ld,
                                 .b = weight,
                                 .ldb = width,
                                 .c = c,
@@ -37,56 +43,68 @@ static void convolve_directly(Device *dev, const ConvArgs *a) {
     int64_t chunks = (a->out_segments.longest + FRAMES - 1) / FRAMES, width = round_up(a->y.cols, VEC);
 #pragma omp parallel if (a->y.rows * a->y.cols > PARALLEL_FROM)
     {
-        float *weight = cpu_tile(dev), *room = weight + a->kernel * a->x.cols * width;
-        tile_transpose(weight, width, floats(a->weight), a->weight.ld, (int)a->y.cols, (int)(a->kernel * a->x.cols),
-                       (int)width);
+        float *weight = cpu_tile(dev), *room = weight + a->kernel * width;
+        tile_transpose(weight, width, floats(a->weight), a->weight.ld, (int)a->y.cols, a->kernel, (int)width);
 #pragma omp for collapse(2) schedule(static)
         for (int32_t s = 0; s < a->out_segments.count; s++)
             for (int64_t chunk = 0; chunk < chunks; chunk++) {
-                int64_t first = a->out_segments.host[s] + chunk * FRAMES, end = a->out_segments.host[s + 1];
-                int64_t in = a->in_segments.host[s] + chunk * FRAMES * a->stride;
-                if (first < end) convolve_frames(a, weight, room, in, first, least(FRAMES, end - first));
+                int64_t first = chunk * FRAMES, end = windows_of(a, s);
+                int64_t in = a->in_segments.host[s] + first * a->stride, out = a->out_segments.host[s] + first;
+                if (first < end) convolve_frames(a, weight, room, in, out, least(FRAMES, end - first));
             }
     }
 }
 
-/* y's segment as a sum of products: frames overlap, so that as many taps as lie side by side in both
- * the frames `stride` apart and the weight's rows go into each. */
+/* y's segment as a sum of products: windows overlap, so that each product takes as many taps as lie side by side
+ * in both the windows `stride` apart and the weight's rows. */
 static bool convolve_segment(const ConvArgs *a, int32_t s, Error *err) {
-    int64_t in = a->in_segments.host[s], out = a->out_segments.host[s], rows = a->out_segments.host[s + 1] - out;
-    int64_t cin = a->x.cols;
-    int together = a->x.ld == cin ? a->stride : 1;
+    int64_t in = a->in_segments.host[s], out = a->out_segments.host[s], rows = windows_of(a, s);
+    int together = a->x.ld == 1 ? a->stride : 1;
     for (int tap = 0; rows && tap < a->kernel; tap += together) {
-        int taps = a->kernel - tap < together ? a->kernel - tap : together;
         Gemm g = {.transpose_b = true,
                   .m = rows,
                   .n = a->y.cols,
-                  .k = taps * cin,
+                  .k = a->kernel - tap < together ? a->kernel - tap : together,
                   .alpha = 1.0f,
                   .beta = tap ? 1.0f : 0.0f,
                   .a = row_of(a->x, in + tap),
                   .lda = a->stride * a->x.ld,
-                  .b = floats(a->weight) + tap * cin,
+                  .b = floats(a->weight) + tap,
                   .ldb = a->weight.ld,
                   .c = row_of(a->y, out),
                   .ldc = a->y.ld};
         if (!gemm(&g, err)) return fail_in(err, "conv");
     }
+#pragma omp parallel for schedule(static) if (rows * a->y.cols > PARALLEL_FROM)
+    for (int64_t r = 0; r < rows; r++)
+        rows_finish(row_of(a->y, out + r), a->y.ld, 1, a->y.cols, floats(a->bias), a->act);
+    return true;
+}
+
+/* The rows past the last whole window. */
+static void fill_past_windows(const ConvArgs *a) {
+    for (int32_t s = 0; s < a->out_segments.count; s++)
+        for (int64_t r = a->out_segments.host[s] + windows_of(a, s); r < a->out_segments.host[s + 1]; r++) {
+            memset(row_of(a->y, r), 0, (size_t)a->y.cols * sizeof(float));
+            rows_finish(row_of(a->y, r), a->y.ld, 1, a->y.cols, floats(a->bias), a->act);
+        }
+}
+
+static bool convolve(Device *dev, const ConvArgs *a, Error *err) {
+    bool direct = is_direct(a);
+    if (direct) convolve_directly(dev, a);
+    for (int32_t s = 0; !direct && s < a->out_segments.count; s++)
+        if (!convolve_segment(a, s, err)) return false;
+    fill_past_windows(a);
     return true;
 }
 
 bool cpu_conv(Device *dev, const ConvArgs *a, Error *err) {
-    if (is_direct(a)) {
-        convolve_directly(dev, a);
-        return true;
-    }
-    for (int32_t s = 0; s < a->out_segments.count; s++)
-        if (!convolve_segment(a, s, err)) return false;
-    const float *bias = floats(a->bias);
-    if (!bias && a->act == ACT_NONE) return true;
-#pragma omp parallel for schedule(static) if (a->y.rows * a->y.cols > PARALLEL_FROM)
-    for (int64_t r = 0; r < a->y.rows; r++) rows_finish(row_of(a->y, r), a->y.ld, 1, a->y.cols, bias, a->act);
-    return true;
+    if (!tensor_present(a->gamma)) return convolve(dev, a, err);
+    ConvArgs raw = *a;
+    raw.act = ACT_NONE;
+    const LayerNormArgs norm = {.x = a->y, .gamma = a->gamma, .beta = a->beta, .eps = a->eps, .act = a->act, .y = a->y};
+    return convolve(dev, &raw, err) && cpu_layer_norm(dev, &norm, err);
 }
 
 /* The positional convolution of one group over `rows` frames: the frames lie transposed, channels as

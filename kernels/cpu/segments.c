@@ -77,21 +77,22 @@ bool cpu_segment_norm(Device *dev, const SegmentNormArgs *a, Error *err) {
     if (!moments) return fail_in(err, "segment_norm");
     float *affine = (float *)(moments + moments_of(a));
     int64_t chunks = chunks_of(a), width = a->x.cols;
-    const int32_t *cu = a->segments.host;
+    const int32_t *cu = a->segments.host, *counted = a->counted.host;
 #pragma omp parallel if (a->x.rows * width > PARALLEL_FROM)
     {
 #pragma omp for collapse(2) schedule(static)
         for (int32_t s = 0; s < a->segments.count; s++)
             for (int64_t i = 0; i < chunks; i++) {
                 double *part = moments + (s * chunks + i) * 2 * width;
-                int64_t first = cu[s] + i * CHUNK, end = least(cu[s + 1], first + CHUNK);
+                int64_t first = cu[s] + i * CHUNK, end = least(cu[s] + counted[s + 1] - counted[s], first + CHUNK);
                 if (first < end) chunk_moments(a->x, row_of(a->x, cu[s]), first, end, part, part + width);
             }
 #pragma omp for schedule(static)
         for (int32_t s = 0; s < a->segments.count; s++) {
             float *scale = affine + s * 2 * width;
             if (cu[s] < cu[s + 1])
-                segment_affine(a, cu[s], cu[s + 1] - cu[s], moments + s * chunks * 2 * width, scale, scale + width);
+                segment_affine(a, cu[s], counted[s + 1] - counted[s], moments + s * chunks * 2 * width, scale,
+                               scale + width);
         }
 #pragma omp for collapse(2) schedule(static)
         for (int32_t s = 0; s < a->segments.count; s++)

@@ -4,14 +4,14 @@
 enum { PLAIN = 32, PLAIN_THREADS = 256, PLAIN_EACH = PLAIN * PLAIN / PLAIN_THREADS };
 
 /* y[t, o] = act(bias[o] + Σ_{j,c} weight[o, j·cin + c] · x[stride·t + j - left, c]) of a group, rows outside the
- * segment being zeros; + x[t, o] where `residual`. */
+ * segment being zeros, or where `whole` all of a window that reaches outside; + x[t, o] where `residual`. */
 template <typename T> struct ConvPlain {
     const T *x, *weight, *bias;
     T *y;
     const int32_t *from, *to; /* the segments of x and y */
     int64_t rows, x_ld, weight_ld, y_ld;
     int segments, cin, cout, kernel, stride, left, act;
-    bool residual;
+    bool whole, residual;
 };
 
 /* Blocks of 32 rows (x) by 32 channels (y) of a group (z); 32 of the sum's terms at a time. */
@@ -27,6 +27,7 @@ template <typename T> __global__ void __launch_bounds__(PLAIN_THREADS) conv_plai
         origin[lane] = live ? a.from[s] + (row + lane - a.to[s]) * a.stride - a.left : 0;
         first[lane] = live ? a.from[s] : 0;
         end[lane] = live ? a.from[s + 1] : 0;
+        if (a.whole && origin[lane] + a.kernel > end[lane]) origin[lane] = end[lane];
     }
     float sum[PLAIN_EACH] = {0.0f};
     for (int k0 = 0; k0 < depth; k0 += PLAIN) {
@@ -70,9 +71,10 @@ template <typename T> static bool conv_any(Device *dev, const ConvArgs *a, Error
     p.y = (T *)a->y.data, p.y_ld = a->y.ld;
     p.from = a->in_segments.device, p.to = a->out_segments.device, p.segments = a->out_segments.count;
     p.rows = a->y.rows;
-    p.cin = (int)a->x.cols, p.cout = (int)a->y.cols;
+    p.cin = 1, p.cout = (int)a->y.cols;
     p.kernel = a->kernel, p.stride = a->stride;
     p.act = a->act;
+    p.whole = true;
     return run_plain(dev, p, 1, err);
 }
 
@@ -94,9 +96,17 @@ template <typename T> static bool pos_conv_any(Device *dev, const PosConvArgs *a
 extern "C" {
 
 bool cuda_conv(Device *dev, const ConvArgs *a, Error *err) {
-    if (conv_is_narrow(dev, a)) return conv_narrow(dev, a, err);
-    if (conv_is_tiled(dev, a)) return conv_tiled(dev, a, err);
-    return dev->dtype == DTYPE_BF16 ? conv_any<bf16>(dev, a, err) : conv_any<float>(dev, a, err);
+    bool narrow = conv_is_narrow(dev, a), apart = a->gamma.data && !(narrow && conv_narrow_norms(a));
+    ConvArgs c = *a;
+    if (apart) c.gamma = c.beta = Tensor{}, c.act = ACT_NONE;
+    bool ok = narrow                     ? conv_narrow(dev, &c, err)
+              : dev->dtype == DTYPE_BF16 ? conv_any<bf16>(dev, &c, err)
+                                         : conv_any<float>(dev, &c, err);
+    LayerNormArgs norm = {};
+    norm.x = norm.y = a->y;
+    norm.gamma = a->gamma, norm.beta = a->beta;
+    norm.eps = a->eps, norm.act = a->act;
+    return ok && (!apart || cuda_layer_norm(dev, &norm, err));
 }
 
 size_t cuda_conv_scratch(const Device *dev, const ConvArgs *a) {

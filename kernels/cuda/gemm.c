@@ -184,12 +184,14 @@ static cublasStatus_t enqueue(const Device *dev, const CudaGemm *g, const Proble
 
 /* ---- choosing ---- */
 
-/* Numbers of tokens differ from batch to batch: what is chosen for one serves those near it. */
+/* Numbers of tokens differ from batch to batch: what is chosen for one serves those near it, 256 more or less, or of
+ * very many (the encoder's convolutions) one in a hundred. */
 static int64_t bucket(int64_t tokens) {
-    if (tokens > 256) return (tokens + 255) / 256 * 256;
     int64_t power = 1;
     while (power < tokens) power *= 2;
-    return power;
+    if (tokens <= 256) return power;
+    int64_t step = power / 128 > 256 ? power / 128 : 256;
+    return (tokens + step - 1) / step * step;
 }
 
 /* The largest power of two, up to 16, that divides every row's address. */

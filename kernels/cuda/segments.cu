@@ -57,7 +57,7 @@ enum { NORM_ROWS = 128, NORM_BATCH = 8 };
 template <typename T> struct SegmentNorm {
     const T *x, *gamma, *beta;
     T *y;
-    const int32_t *segments;
+    const int32_t *segments, *counted;
     float *moments; /* [segment, slice, 2, cols]: means, squares */
     float *affine;  /* [segment, 2, cols]: scale, middle */
     int64_t x_ld, y_ld;
@@ -65,6 +65,10 @@ template <typename T> struct SegmentNorm {
     float eps;
     bool whole;
 };
+
+template <typename T> static __device__ __forceinline__ int64_t rows_counted(const SegmentNorm<T> &a, int64_t segment) {
+    return a.counted[segment + 1] - a.counted[segment];
+}
 
 /* Of the rows of a warp, NORM_BATCH in registers at a time. */
 template <typename T>
@@ -96,6 +100,8 @@ static __device__ __forceinline__ void warp_moments(Moments total[8], const Segm
 template <typename T> __global__ void __launch_bounds__(THREADS) segment_moments(SegmentNorm<T> a) {
     float *room = (float *)shared_memory(); /* [warp][mean, square] */
     Slice s = slice_of(a.segments, a.slices, NORM_ROWS, blockIdx.x);
+    int64_t end = a.segments[s.segment] + rows_counted(a, s.segment);
+    if (end < s.end) s.end = end;
     if (s.row >= s.end) return;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, first = (int)blockIdx.y * COLUMNS;
     Moments total[8] = {};
@@ -122,7 +128,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) segment_moments
 template <typename T> __global__ void __launch_bounds__(THREADS) segment_affine(SegmentNorm<T> a) {
     Moments *room = (Moments *)shared_memory();
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, c = (int)blockIdx.y * 32 + lane;
-    int64_t segment = blockIdx.x, rows = a.segments[segment + 1] - a.segments[segment];
+    int64_t segment = blockIdx.x, rows = rows_counted(a, segment);
     Moments total = {};
     for (int i = warp; c < a.cols && (int64_t)i * NORM_ROWS < rows; i += WARPS) {
         const float *from = a.moments + (segment * a.slices + i) * 2 * a.cols + c;
@@ -183,7 +189,7 @@ template <typename T> static bool segment_norm(Device *dev, const SegmentNormArg
     n.x = (const T *)a->x.data, n.x_ld = a->x.ld;
     n.y = (T *)a->y.data, n.y_ld = a->y.ld;
     n.gamma = (const T *)a->gamma.data, n.beta = (const T *)a->beta.data;
-    n.segments = a->segments.device;
+    n.segments = a->segments.device, n.counted = a->counted.device;
     n.moments = moments, n.affine = moments + moments_floats(a);
     n.slices = slices_of(a->segments, NORM_ROWS);
     n.cols = (int)a->x.cols;

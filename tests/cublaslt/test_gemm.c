@@ -60,7 +60,7 @@ static void test_products(void **state) {
 /* ---- choosing ---- */
 
 /* c = a·bᵀ + beta · c of ones, and what it must be. */
-enum { MOST_ROWS = 600, N = 8, K = 16 };
+enum { MOST_ROWS = 65000, N = 8, K = 16 };
 
 typedef struct Bed {
     Device *dev;
@@ -168,6 +168,21 @@ static void test_tuning(void **state) {
 }
 
 /* A checkpoint's table serves another run, on such a GPU and library alone. */
+/* Of very many rows, wider ones. */
+static void test_wide_buckets(void **state) {
+    (void)state;
+    use_cache("buckets");
+    Bed bed;
+    bed_open(&bed);
+    assert_ok(multiply(&bed, 64600, 0.0f) && multiply(&bed, 64900, 0.0f), &bed.err);
+    assert_int_equal(fake.guesses, 1);
+    assert_ok(multiply(&bed, 32300, 0.0f) && multiply(&bed, 32500, 0.0f), &bed.err);
+    assert_int_equal(fake.guesses, 2);
+    assert_ok(multiply(&bed, 32000, 0.0f), &bed.err);
+    assert_int_equal(fake.guesses, 3);
+    bed_close(&bed);
+}
+
 static void test_table(void **state) {
     (void)state;
     use_cache("table-1");
@@ -292,8 +307,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
     setenv("SEMOLLM_CUBLASLT", "", 1); /* dlopen's name for this very program */
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_tuning),
-                                       cmocka_unit_test(test_table),    cmocka_unit_test(test_recording),
-                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_residual)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products),     cmocka_unit_test(test_tuning),
+                                       cmocka_unit_test(test_wide_buckets), cmocka_unit_test(test_table),
+                                       cmocka_unit_test(test_recording),    cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_residual)};
     return cmocka_run_group_tests_name("gemm", tests, NULL, test_cleanup);
 }

@@ -3,9 +3,9 @@
  *
  *     count [FORMER]     prints the table; with a former one, exits 1 where an operation got worse
  *
- * Scaled so that it takes a minute: the first clips that have 1000 tokens together instead of 16384; 128 channels in
- * the convolutions instead of 512; a vocabulary of 19008 instead of 152064; 65536 numbers to train instead of 60
- * million. Widths, heads and head dimensions are the real ones. */
+ * Scaled so that it takes a minute: the first clips that have 1000 tokens together instead of 16384; a vocabulary of
+ * 19008 instead of 152064; 65536 numbers to train instead of 60 million. Widths, heads and head dimensions are the
+ * real ones. */
 #include "tests/emu/check.h"
 #include "tests/emu/cuda_runtime.h"
 #include "tests/gpu/bench.h"
@@ -63,7 +63,7 @@ static double mma_needed(void) {
         return attention_needed(&((const AttentionBackwardArgs *)counted_args)->forward, 2, 3);
     if (counted_call == call_conv) {
         const ConvArgs *a = counted_args;
-        return rows_in_tiles(a->out_segments) * (double)(tiles(a->y.cols, 8) * tiles(a->weight.cols, 16));
+        return rows_in_tiles(a->out_segments) * (double)(tiles(a->y.cols, 8) * tiles(a->kernel, 16));
     }
     if (counted_call == call_pos_conv) {
         const PosConvArgs *a = counted_args;
@@ -221,7 +221,7 @@ int main(int argc, char **argv) {
                   .dim = 128,
                   .encoder = 1024,
                   .encoder_ffn = 4096,
-                  .channels = 128,
+                  .channels = 512,
                   .encoder_heads = 16};
     make_tables(&b, 1000);
     int kept = b.memories;

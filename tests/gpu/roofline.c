@@ -274,25 +274,32 @@ static void optimizer(Bench *b) {
 
 /* ---- the encoder's ---- */
 
+/* Of kernel 3 and stride 2, for every second row of the output: its windows do not overlap (model/wavlm.c). */
+static void half_convolution(Bench *b, int number) {
+    char label[40];
+    int kept = b->memories;
+    int64_t rows = b->narrow[number + 1].total / 2, c = b->s.channels;
+    Tensor windows = stored(b, rows, 4 * c), weight = stored(b, c, 3 * c), y = stored(b, rows, 2 * c);
+    snprintf(label, sizeof label, "linear, half of conv %d", number);
+    MEASURE(b, label, "gemm", Linear, linear, .x = tensor_cols(windows, 0, 3 * c), .weight = weight,
+            .y = tensor_cols(y, 0, c));
+    forget(b, kept);
+}
+
 static void encoder_convolutions(Bench *b) {
-    static const int kernel[] = {10, 3, 3, 3, 3, 2, 2}, stride[] = {5, 2, 2, 2, 2, 2, 2};
     Tensor wave = full(b, b->samples.total, 1), x = stored(b, b->samples.total, 1);
     MEASURE(b, "wave_norm", "stream", WaveNorm, wave_norm, .x = wave, .segments = b->samples, .y = x);
     int64_t c = b->s.channels;
     int kept = b->memories;
-    for (int i = 0; i < 3; i++) { /* the later ones are alike, and shorter */
-        char label[40];
-        Packed in = b->narrow[i], out = b->narrow[i + 1];
-        Tensor from = i ? stored(b, in.total, c) : x, weight = stored(b, c, kernel[i] * (i ? c : 1));
-        Tensor y = stored(b, out.total, c), gamma = stored(b, 1, c);
-        snprintf(label, sizeof label, "conv %d", i);
-        MEASURE(b, label, i ? "convolution" : "stream", Conv, conv, .x = from, .weight = weight, .kernel = kernel[i],
-                .stride = stride[i], .in_segments = in, .out_segments = out, .act = ACT_NONE, .y = y);
-        if (i == 0)
-            MEASURE(b, "layer_norm and GELU after conv 0", "stream", LayerNorm, layer_norm, .x = y, .gamma = gamma,
-                    .beta = gamma, .eps = 1e-5f, .act = ACT_GELU, .y = y);
-        forget(b, kept);
-    }
+    Tensor taps = stored(b, c, 10), first = stored(b, b->narrow[1].total, c), gamma = stored(b, 1, c);
+    MEASURE(b, "conv 0", "stream", Conv, conv, .x = x, .weight = taps, .kernel = 10, .stride = 5,
+            .in_segments = b->samples, .out_segments = b->narrow[1], .act = ACT_NONE, .y = first);
+    MEASURE(b, "conv 0, normed, GELU", "stream", Conv, conv, .x = x, .weight = taps, .gamma = gamma, .beta = gamma,
+            .eps = 1e-5f, .kernel = 10, .stride = 5, .in_segments = b->samples, .out_segments = b->narrow[1],
+            .act = ACT_GELU, .y = first);
+    forget(b, kept);
+    half_convolution(b, 1); /* the later ones are alike, and shorter */
+    half_convolution(b, 2);
     int64_t n = b->s.frames, h = b->s.encoder;
     Tensor u = stored(b, n, h), y = stored(b, n, h), bias = stored(b, 1, h);
     Tensor weight = stored(b, h, 128 * (h / 16));

@@ -176,9 +176,9 @@ def machine_file(found, folder):
         "attention_tflops": mean(rate("tflop_s", "attention, causal")),
         "attention_bias_tflops": mean(rate("tflop_s", "attention, gated bias")),
         "attention_backward_tflops": mean(rate("tflop_s", "attention_backward")),
-        "convolution_tflops": mean(rate("tflop_s", "conv 1", "conv 2", "pos_conv"))}
+        "convolution_tflops": mean(rate("tflop_s", "pos_conv"))}
     fall = {"gemm_share": 0.93, "stream_share": 0.85, "attention_tflops": 72, "attention_bias_tflops": 162,
-            "attention_backward_tflops": 63, "convolution_tflops": 379}
+            "attention_backward_tflops": 63, "convolution_tflops": 372}
     values = {key: value if value else float(known.get(key, fall[key])) for key, value in measured.items()}
     missing = [key for key, value in measured.items() if not value]
     source = f"gpu-check of {machine.get('date')} at {machine.get('commit')}"

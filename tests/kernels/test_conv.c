@@ -5,38 +5,39 @@
 static const double TOLERANCE = 3e-6;
 
 typedef struct ConvCase {
-    int cin, cout, kernel, stride, segments;
-    int32_t lengths[6];
+    int cout, kernel, stride, segments;
+    int32_t lengths[6], more[6]; /* rows past the whole windows */
     bool bias;
     Activation act;
     int pad;
+    bool normed;
 } ConvCase;
 
 static const ConvCase CONVS[] = {
-    {1, 512, 10, 5, 3, {10, 400, 333}, 0, ACT_NONE, 0},
-    {1, 32, 10, 5, 4, {9, 0, 14, 1000}, 1, ACT_GELU, 0},
-    {1, 33, 10, 5, 2, {150, 12}, 1, ACT_RELU, 3},
-    {3, 20, 4, 2, 2, {31, 8}, 1, ACT_GELU, 0},
-    {3, 20, 4, 2, 2, {31, 8}, 1, ACT_GELU, 2},
-    {32, 48, 3, 2, 6, {3, 2, 0, 77, 4, 5}, 0, ACT_GELU, 0},
-    {48, 64, 3, 2, 2, {100, 65}, 1, ACT_GELU, 0},
-    {64, 64, 2, 2, 3, {2, 51, 1}, 0, ACT_GELU, 0},
-    {64, 64, 2, 2, 2, {90, 51}, 1, ACT_NONE, 6},
-    {70, 37, 3, 1, 2, {20, 33}, 1, ACT_NONE, 0},
-    {70, 37, 5, 2, 2, {20, 33}, 1, ACT_RELU, 1},
-    {128, 96, 2, 3, 2, {40, 6}, 0, ACT_NONE, 0}, /* a stride past the kernel skips rows */
-    {96, 200, 3, 2, 1, {2000}, 1, ACT_GELU, 0},
-    {96, 200, 3, 2, 0, {0}, 1, ACT_GELU, 0},
+    {512, 10, 5, 3, {10, 400, 333}, {0, 3, 70}, 0, ACT_NONE, 0, false},
+    {32, 10, 5, 4, {9, 0, 14, 1000}, {1, 0, 0, 2}, 1, ACT_GELU, 0, false},
+    {33, 10, 5, 2, {150, 12}, {0}, 1, ACT_RELU, 3, false},
+    {20, 4, 2, 2, {31, 8}, {5, 0}, 1, ACT_GELU, 0, false},
+    {48, 3, 5, 2, {40, 6}, {0}, 0, ACT_NONE, 0, false}, /* a stride past the kernel skips samples */
+    {96, 400, 320, 2, {2000, 399}, {1, 2}, 1, ACT_GELU, 0, false},
+    {96, 400, 160, 2, {2000, 400}, {0, 1}, 0, ACT_RELU, 2, false},
+    {96, 400, 160, 0, {0}, {0}, 1, ACT_GELU, 0, false},
+    {512, 10, 5, 2, {400, 333}, {0, 3}, 0, ACT_GELU, 0, true},
+    {33, 10, 5, 2, {150, 12}, {2, 0}, 1, ACT_NONE, 3, true},
+    {96, 400, 160, 2, {2000, 400}, {0, 1}, 1, ACT_RELU, 2, true},
 };
 
 static ConvArgs conv_args(Bench *t, const ConvCase *p) {
     int32_t out[6];
     for (int s = 0; s < p->segments; s++)
-        out[s] = p->lengths[s] < p->kernel ? 0 : (p->lengths[s] - p->kernel) / p->stride + 1;
+        out[s] = (p->lengths[s] < p->kernel ? 0 : (p->lengths[s] - p->kernel) / p->stride + 1) + p->more[s];
     Packed from = packed(t, p->lengths, p->segments), to = packed(t, out, p->segments);
-    return (ConvArgs){.x = tensor(t, from.total, p->cin, p->pad),
-                      .weight = tensor(t, p->cout, p->kernel * p->cin, p->pad),
+    return (ConvArgs){.x = tensor(t, from.total, 1, p->pad),
+                      .weight = tensor(t, p->cout, p->kernel, p->pad),
                       .bias = maybe(t, p->bias, 1, p->cout, 0),
+                      .gamma = maybe(t, p->normed, 1, p->cout, 0),
+                      .beta = maybe(t, p->normed, 1, p->cout, 0),
+                      .eps = 1e-5f,
                       .kernel = p->kernel,
                       .stride = p->stride,
                       .in_segments = from,
@@ -45,21 +46,34 @@ static ConvArgs conv_args(Bench *t, const ConvCase *p) {
                       .y = tensor(t, to.total, p->cout, p->pad)};
 }
 
+/* Over a row's channels, then the activation. */
+static void norm_row(const ConvArgs *a, double *row) {
+    int64_t n = a->y.cols;
+    double mean = 0.0, variance = 0.0;
+    for (int64_t o = 0; o < n; o++) mean += row[o] / (double)n;
+    for (int64_t o = 0; o < n; o++) variance += pow(row[o] - mean, 2.0) / (double)n;
+    for (int64_t o = 0; o < n; o++)
+        row[o] = act_ref(
+            (row[o] - mean) / sqrt(variance + 1e-5) * (double)at(a->gamma, 0, o) + (double)at(a->beta, 0, o), a->act);
+}
+
 static void conv_case(const ConvCase *p, int threads) {
     Bench t;
     bench_open(&t, threads, 20);
     ConvArgs a = conv_args(&t, p);
     double *want = zeros(&t, a.y.rows * p->cout);
     for (int32_t s = 0; s < p->segments; s++)
-        for (int64_t i = a.out_segments.host[s]; i < a.out_segments.host[s + 1]; i++)
+        for (int64_t i = a.out_segments.host[s]; i < a.out_segments.host[s + 1]; i++) {
             for (int o = 0; o < p->cout; o++) {
                 double sum = p->bias ? (double)at(a.bias, 0, o) : 0.0;
                 int64_t from = a.in_segments.host[s] + (i - a.out_segments.host[s]) * p->stride;
-                for (int j = 0; j < p->kernel; j++)
-                    for (int c = 0; c < p->cin; c++)
-                        sum += (double)at(a.weight, o, j * p->cin + c) * (double)at(a.x, from + j, c);
-                want[i * p->cout + o] = act_ref(sum, p->act);
+                bool whole = from + p->kernel <= a.in_segments.host[s + 1];
+                for (int j = 0; whole && j < p->kernel; j++)
+                    sum += (double)at(a.weight, o, j) * (double)at(a.x, from + j, 0);
+                want[i * p->cout + o] = p->normed ? sum : act_ref(sum, p->act);
             }
+            if (p->normed) norm_row(&a, want + i * p->cout);
+        }
     RUN(&t, conv, &a);
     expect_near("y", a.y, want, TOLERANCE);
     Tensor first = copy_of(&t, a.y);
@@ -132,7 +146,7 @@ static void test_segments_are_independent(void **state) {
     (void)state;
     Bench t;
     bench_open(&t, 2, 22);
-    const ConvCase p = {64, 80, 3, 2, 3, {101, 400, 33}, 1, ACT_GELU, 0};
+    const ConvCase p = {80, 3, 2, 3, {101, 400, 33}, {0, 2, 1}, 1, ACT_GELU, 0, false};
     ConvArgs a = conv_args(&t, &p);
     RUN(&t, conv, &a);
     PosConvArgs b = {.x = a.y,
@@ -166,10 +180,11 @@ static void test_segments_are_independent(void **state) {
 static void segment_norm_case(int channels, int pad, float offset, Activation act, bool in_place) {
     Bench t;
     bench_open(&t, 2, 23);
-    const int32_t lengths[] = {1, 0, 300, 129};
-    Packed segments = packed(&t, lengths, 4);
+    const int32_t lengths[] = {1, 0, 300, 129, 1100}, few[] = {1, 0, 300, 100, 513};
+    Packed segments = packed(&t, lengths, 5), counted = packed(&t, few, 5);
     SegmentNormArgs a = {.x = tensor(&t, segments.total, channels, pad),
                          .segments = segments,
+                         .counted = counted,
                          .gamma = tensor(&t, 1, channels, 0),
                          .beta = tensor(&t, 1, channels, 0),
                          .eps = 1e-5f,
@@ -182,9 +197,9 @@ static void segment_norm_case(int channels, int pad, float offset, Activation ac
         for (int64_t c = 0; c < channels; c++) {
             int64_t first = segments.host[s], end = segments.host[s + 1];
             double mean = 0.0, variance = 0.0;
-            for (int64_t r = first; r < end; r++) mean += x[r * channels + c] / (double)(end - first);
-            for (int64_t r = first; r < end; r++)
-                variance += pow(x[r * channels + c] - mean, 2.0) / (double)(end - first);
+            for (int64_t r = first; r < first + few[s]; r++) mean += x[r * channels + c] / (double)few[s];
+            for (int64_t r = first; r < first + few[s]; r++)
+                variance += pow(x[r * channels + c] - mean, 2.0) / (double)few[s];
             for (int64_t r = first; r < end; r++)
                 want[r * channels + c] =
                     act_ref((x[r * channels + c] - mean) / sqrt(variance + 1e-5) * (double)at(a.gamma, 0, c) +
@@ -264,19 +279,25 @@ static void test_refusals(void **state) {
     (void)state;
     Bench t;
     bench_open(&t, 1, 26);
-    const ConvCase p = {4, 8, 3, 2, 2, {9, 8}, 0, ACT_NONE, 0};
+    const ConvCase p = {8, 3, 2, 2, {9, 8}, {0}, 0, ACT_NONE, 0, false};
     ConvArgs a = conv_args(&t, &p), wrong = a;
     const int32_t lengths[] = {3, 4};
     wrong.out_segments = packed(&t, lengths, 2);
-    REFUSED(&t, conv, &wrong, "segment 0 of out_segments");
+    REFUSED(&t, conv, &wrong, "segment 0 of out_segments has 3 rows, expected at least 4");
+    wrong = a;
+    wrong.gamma = tensor(&t, 1, 8, 0);
+    REFUSED(&t, conv, &wrong, "gamma and beta come together");
     wrong = a;
     wrong.stride = 0;
     REFUSED(&t, conv, &wrong, "stride");
     wrong = a;
     wrong.kernel = 4;
-    REFUSED(&t, conv, &wrong, "weight is [8, 12], expected [8, 16]");
+    REFUSED(&t, conv, &wrong, "weight is [8, 3], expected [8, 4]");
     PosConvArgs b = {.x = tensor(&t, 9, 6, 0), .groups = 4, .kernel = 2};
     REFUSED(&t, pos_conv, &b, "groups");
+    SegmentNormArgs norm = {.x = a.y, .segments = a.out_segments, .counted = a.in_segments, .y = a.y};
+    norm.gamma = norm.beta = tensor(&t, 1, 8, 0);
+    REFUSED(&t, segment_norm, &norm, "9 rows of segment 0 are counted, and it has 4");
     bench_close(&t);
 }
 

@@ -196,11 +196,129 @@ static void test_full_large(void **state) {
     check_full("full_large");
 }
 
+/* ---- convolutions of other shapes than the published models' ---- */
+
+static double gelu_of(double x) { return 0.5 * x * (1 + erf(x * sqrt(0.5))); }
+
+/* To zero mean and unit variance in place: `count` numbers `apart` elements apart. */
+static void norm_numbers(double *v, int64_t count, int64_t apart, double eps) {
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < count; i++) mean += v[i * apart] / (double)count;
+    for (int64_t i = 0; i < count; i++) variance += pow(v[i * apart] - mean, 2) / (double)count;
+    for (int64_t i = 0; i < count; i++) v[i * apart] = (v[i * apart] - mean) / sqrt(variance + eps);
+}
+
+static double element(Tensor t, int64_t r, int64_t c) {
+    return tensor_present(t) ? (double)((const float *)t.data)[r * t.ld + c] : 0;
+}
+
+/* One convolution of [rows, in] as its definition has it, with norm and GELU; frees x. */
+static double *convolve(const Wavlm *wavlm, int i, double *x, int64_t in, int64_t *rows) {
+    const WavlmConfig *config = &wavlm->config;
+    const WavlmConv *conv = &wavlm->conv[i];
+    const int64_t kernel = config->conv_kernel[i], stride = config->conv_stride[i], out = config->conv_dim[i];
+    *rows = (*rows - kernel) / stride + 1;
+    double *y = calloc((size_t)(*rows * out), sizeof *y);
+    assert_non_null(y);
+    for (int64_t t = 0; t < *rows; t++)
+        for (int64_t o = 0; o < out; o++) {
+            y[t * out + o] = element(conv->bias, 0, o);
+            for (int64_t k = 0; k < kernel * in; k++)
+                y[t * out + o] += element(conv->weight, o, k) * x[t * stride * in + k];
+        }
+    free(x);
+    if (config->conv_layer_norm)
+        for (int64_t t = 0; t < *rows; t++) norm_numbers(y + t * out, out, 1, 1e-5);
+    else if (i == 0)
+        for (int64_t o = 0; o < out; o++) norm_numbers(y + o, *rows, out, 1e-5);
+    for (int64_t e = 0; e < *rows * out; e++) {
+        if (tensor_present(conv->gamma))
+            y[e] = y[e] * element(conv->gamma, 0, e % out) + element(conv->beta, 0, e % out);
+        y[e] = gelu_of(y[e]);
+    }
+    return y;
+}
+
+/* What the projection is given of a clip, against `found`, [frames, channels]. */
+static void check_extracted(const Wavlm *wavlm, const float *wave, int64_t samples, const float *found) {
+    const WavlmConfig *config = &wavlm->config;
+    int64_t rows = samples, in = 1;
+    double *x = calloc((size_t)samples, sizeof *x);
+    assert_non_null(x);
+    for (int64_t i = 0; i < samples; i++) x[i] = (double)wave[i];
+    for (int i = 0; i < config->convs; i++) {
+        x = convolve(wavlm, i, x, in, &rows);
+        in = config->conv_dim[i];
+    }
+    assert_int_equal(rows, wavlm_frames(config, samples));
+    for (int64_t t = 0; t < rows; t++) norm_numbers(x + t * in, in, 1, (double)config->eps);
+    for (int64_t e = 0; e < rows * in; e++) {
+        double want = x[e] * element(wavlm->feature_gamma, 0, e % in) + element(wavlm->feature_beta, 0, e % in);
+        if (!(fabs((double)found[e] - want) < 1e-4))
+            fail_msg("%lld samples: frame %lld, channel %lld is %g, expected %g", (long long)samples,
+                     (long long)(e / in), (long long)(e % in), (double)found[e], want);
+    }
+    free(x);
+}
+
+/* Every length from the receptive field on, so that each ragged end there can be is met: as many clips at a time
+ * as may go through the convolutions together. */
+static void check_shape(const char *norm, const char *dim, const char *kernel, const char *stride) {
+    enum { CLIPS = 40, GROUPS = 3 };
+    char text[600];
+    Bench b = {.arena = {.name = "test"}};
+    int64_t start[CLIPS + 1] = {0};
+    char *folder = test_path("shape"), *config = path_join(folder, "config.json", &b.err);
+    snprintf(text, sizeof text,
+             "{\"model_type\": \"wavlm\", \"hidden_size\": 16, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, "
+             "\"intermediate_size\": 16, \"conv_dim\": %s, \"conv_kernel\": %s, \"conv_stride\": %s, \"conv_bias\": "
+             "true, \"feat_extract_norm\": \"%s\", \"num_conv_pos_embeddings\": 4, "
+             "\"num_conv_pos_embedding_groups\": 2}\n",
+             dim, kernel, stride, norm);
+    assert_ok(folder_make(folder, &b.err) && file_write(config, text, strlen(text), &b.err), &b.err);
+    assert_ok(b.dev = device_open(DEVICE_CPU, 2, &b.err), &b.err);
+    assert_ok(wavlm_open_drawn(&b.wavlm, b.dev, folder, TOGGLE_OFF, 5, &b.err), &b.err);
+    const int64_t field = wavlm_receptive_field(&b.wavlm.config), longest = field + CLIPS * GROUPS;
+    float *wave = calloc((size_t)(CLIPS * longest), sizeof *wave);
+    assert_non_null(wave);
+    bench_plan(&b, CLIPS, CLIPS * longest, longest);
+    for (int64_t first = field; first < longest; first += CLIPS) {
+        for (int c = 0; c < CLIPS; c++) {
+            int64_t samples = first + (c * 7) % CLIPS, padded = wavlm_aligned(&b.wavlm.config, samples);
+            start[c + 1] = start[c] + samples;
+            draw_wave(wave + start[c], samples);
+            assert_in_range(padded, wavlm_frames(&b.wavlm.config, samples),
+                            wavlm_frames(&b.wavlm.config, samples) + wavlm_padding(&b.wavlm.config));
+        }
+        WavlmBatch batch = {.count = CLIPS, .start = start, .wave = wave};
+        assert_ok(wavlm_forward(&b.wavlm, &b.work, &batch, NULL, &b.err), &b.err);
+        const float *found = b.work.normed_conv.data;
+        for (int c = 0; c < CLIPS; c++) {
+            int64_t samples = start[c + 1] - start[c];
+            check_extracted(&b.wavlm, wave + start[c], samples, found);
+            found += wavlm_frames(&b.wavlm.config, samples) * b.work.normed_conv.cols;
+        }
+    }
+    free(wave);
+    bench_close(&b);
+    folder_remove(folder, NULL);
+    free(config);
+    free(folder);
+}
+
+static void test_shapes(void **state) {
+    (void)state;
+    check_shape("layer", "[8, 12, 16, 8]", "[7, 5, 4, 3]", "[3, 2, 3, 1]");
+    check_shape("group", "[8, 12, 16, 8]", "[7, 5, 4, 3]", "[3, 2, 3, 1]");
+    check_shape("group", "[16, 8, 24]", "[10, 9, 2]", "[5, 2, 2]");
+    check_shape("layer", "[16]", "[40]", "[16]");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base),       cmocka_unit_test(test_large),    cmocka_unit_test(test_odd),
         cmocka_unit_test(test_tiny),       cmocka_unit_test(test_prefixed), cmocka_unit_test(test_full_base),
-        cmocka_unit_test(test_full_large),
+        cmocka_unit_test(test_full_large), cmocka_unit_test(test_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }
