@@ -221,7 +221,7 @@ static void test_large(void **state) {
     assert_true(h100.used > 40 && h100.used < 79.2);
     /* 26.4 GFLOP a token at 7B and 39 GFLOP a second of audio, by hand, at 0.93 of 798 TFLOP/s. */
     assert_true(h100.products > 560 && h100.products < 680);
-    assert_true(h100.whole > h100.products && h100.whole < 1.35 * h100.products);
+    assert_true(h100.whole > h100.products && h100.whole <= 1.25 * h100.products);
     /* 1.8 TFLOP of the encoder's attention at 162 TFLOP/s, 0.7 of the decoder's at 72, by hand. */
     double encoder = number_after(report, "attention with a bias (WavLM's), forward");
     double decoder = number_after(report, "attention, forward");
