@@ -167,6 +167,7 @@ bool check_linear(const Device *dev, const LinearArgs *a, Error *err) {
     need_loras(c, a->lora, n, in, out, &rank);
     if (rank) need(c, "low", a->low, n, rank);
     require(c, rank || !a->low_known, "low is said to be known, but there is no LoRA pair");
+    require(c, a->tail || !a->tail_kept, "the tail is said to be kept, but there is none");
     need_room(c, a->tail, rank);
     need_tail(c, "x", a->x, a->tail);
     need_tail(c, "weight", a->weight, a->tail);

@@ -77,7 +77,8 @@ typedef struct LinearArgs {
     Tensor weight; /* [out, in] */
     Tensor bias;   /* [1, out] or absent */
     Lora lora[LINEAR_PARTS];
-    int64_t tail; /* 0, or at least linear_tail's columns past x and weight */
+    int64_t tail;   /* 0, or at least linear_tail's columns past x and weight */
+    bool tail_kept; /* the weight's is as an earlier op_linear with these very pairs left it */
     Activation act;
     Tensor residual; /* [n, out] or absent; may be y itself */
     Tensor y;        /* [n, out] */
@@ -287,7 +288,6 @@ typedef struct RopeArgs {
 OP(Rope, rope);
 
 /* ---- elementwise -------------------------------------------------------------------------- */
-
 
 /* The gated unit of an MLP (Shazeer 2020), y = silu(gate) ⊙ up; y may alias either. It and its gradients are the widest
  * tensors of a layer: what LoRA wants of them is computed while they pass, so that the linear layers beside need not

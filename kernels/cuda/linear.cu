@@ -1,8 +1,8 @@
 /* Linear layers with LoRA. Where operands have a tail, LoRA is some more of the product's terms: forward
  * [x | low]·[W | sB]ᵀ, backward [dy | dlow]·[W ; A] with dlow = dy·sB, so that y and dx are written once and x
- * and dy read once more, by the skinny products of lora.cu. A and sB are packed beside the weight by each call:
- * they are small beside it, and a call then depends on nothing but its arguments. With dropout, what reaches x
- * through the pairs is masked, and so is added to dx apart. */
+ * and dy read once more, by the skinny products of lora.cu. A and sB are packed beside the weight by each call,
+ * unless it is told that they lie there: they are small beside it, though not beside a few rows. With dropout, what
+ * reaches x through the pairs is masked, and so is added to dx apart. */
 #include "kernels/cuda/carve.cuh"
 #include "kernels/cuda/eight.cuh"
 #include "kernels/cuda/lora.cuh"
@@ -73,7 +73,7 @@ static bool forward_lora(Device *dev, const LinearArgs *a, const LoraParts *lora
     if (a->low_known ? !fill_tail(dev, a->low, s->tail, err) : !skinny(dev, s, lora, f->walk, err)) return false;
     if (a->tail) {
         int64_t tail = linear_tail(dev, lora->rank);
-        return pack_b(dev, lora, past_cols(a->weight, tail), err) &&
+        return (a->tail_kept || pack_b(dev, lora, past_cols(a->weight, tail), err)) &&
                product(dev, a, widened(a->x, tail), widened(a->weight, tail), f->residual, f->y, true, err);
     }
     Tensor b = f->b;

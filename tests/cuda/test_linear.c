@@ -143,6 +143,14 @@ static void forward_case(const Case *p, DType dtype, bool known) {
     expect_size(&t, "y", y);
     if (p->residual == APART) expect_twin(&t, "residual", residual, 0.0, 0.0);
     expect_size(&t, "low", low);
+    if (tail && rank && p->residual != ITSELF) { /* said to be kept, the tail is not packed anew: B may be anything */
+        for (int i = 0; i < LINEAR_PARTS; i++) {
+            a[GPU].tail_kept = true;
+            if (p->ranks[i]) a[GPU].lora[i].b.data = of.db[i].on[GPU].data;
+        }
+        TWIN_RUN(&t, linear, a);
+        expect_size(&t, "y, the tail being kept", y);
+    }
     twin_close(&t);
 }
 

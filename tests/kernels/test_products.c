@@ -351,6 +351,9 @@ static void test_refusals(void **state) {
     a.residual = tensor(&t, 3, 5, 0);
     REFUSED(&t, linear, &a, "residual is [3, 5], expected [3, 6]");
     a.residual = absent();
+    a.tail_kept = true;
+    REFUSED(&t, linear, &a, "tail");
+    a.tail_kept = false;
     a.lora[0] = (Lora){.a = tensor(&t, 2, 4, 0), .b = tensor(&t, 6, 2, 0), .scale = 1.0f};
     REFUSED(&t, linear, &a, "low");
     a.low = tensor(&t, 3, 2, 0);
