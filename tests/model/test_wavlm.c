@@ -291,6 +291,9 @@ static void check_shape(const char *norm, const char *dim, const char *kernel, c
                             wavlm_frames(&b.wavlm.config, samples) + wavlm_padding(&b.wavlm.config));
         }
         WavlmBatch batch = {.count = CLIPS, .start = start, .wave = wave};
+        for (int i = 0; i < 2; i++) /* NaN, which no frame may be made of */
+            if (tensor_present(b.work.conv[i]))
+                memset(b.work.conv[i].data, 0xff, (size_t)b.work.conv[i].cols * sizeof(float));
         assert_ok(wavlm_forward(&b.wavlm, &b.work, &batch, NULL, &b.err), &b.err);
         const float *found = b.work.normed_conv.data;
         for (int c = 0; c < CLIPS; c++) {
