@@ -79,22 +79,15 @@ static __device__ __forceinline__ void apply(GatedUnitBackward, int64_t, int64_t
     }
 }
 
+/* An element at a time; rows of whole vectors have a kernel of their own. */
 struct Drop {
     enum { IN = 1, OUT = 1 };
     DropoutMask mask;
 };
 
-template <int WIDTH>
-static __device__ __forceinline__ void apply(const Drop &f, int64_t row, int64_t c, const float (*in)[WIDTH],
-                                             float (*out)[WIDTH]) {
-    RandomRow of = random_row(f.mask.key, row);
-    if (WIDTH == 1) {
-        out[0][0] = in[0][0] * dropout_factor(f.mask, of, c);
-        return;
-    }
-    float factor[8];
-    dropout_factor8(factor, f.mask, of, c);
-    for (int i = 0; i < WIDTH; i++) out[0][i] = in[0][i] * factor[i];
+static __device__ __forceinline__ void apply(const Drop &f, int64_t row, int64_t c, const float (*in)[1],
+                                             float (*out)[1]) {
+    out[0][0] = in[0][0] * dropout_factor(f.mask, random_row(f.mask.key, row), c);
 }
 
 struct AddNoise {
@@ -148,10 +141,50 @@ __global__ void __launch_bounds__(THREADS) map_kernel(Map m, F f) {
         float in[F::IN][WIDTH], out[F::OUT][WIDTH];
 #pragma unroll
         for (int i = 0; i < F::IN; i++) unpack(in[i], raw[e][i]);
-        apply<WIDTH>(f, place[e].row, place[e].vector * WIDTH, in, out);
+        apply(f, place[e].row, place[e].vector * WIDTH, in, out);
 #pragma unroll
         for (int i = 0; i < F::OUT; i++)
             if (m.out[i]) put<WIDTH>((Out *)m.out[i] + place[e].row * m.out_ld[i] + place[e].vector * WIDTH, out[i]);
+    }
+}
+
+/* ---- dropout of whole vectors ---- */
+
+/* What counts here is instructions, of which the words take most: the rest is kept short, and a thread takes enough
+ * vectors for the rounds' keys to be made for several. */
+enum { DROPS = 4 };
+
+struct DropRows {
+    const void *x;
+    void *y;
+    int64_t x_ld, y_ld;
+    uint32_t items; /* vectors of all rows, less than 2^31 */
+    Divider vectors;
+    DropoutMask mask;
+};
+
+template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) drop_kernel(DropRows a) {
+    uint32_t first = blockIdx.x * (DROPS * THREADS) + threadIdx.x, row[DROPS], vector[DROPS];
+    uint32_t sample[DROPS], position[DROPS];
+    Raw<T, WIDTH> raw[DROPS];
+#pragma unroll
+    for (int e = 0; e < DROPS; e++) {
+        uint32_t item = first + e * THREADS;
+        row[e] = divide(item, a.vectors), vector[e] = item - row[e] * a.vectors.divisor;
+        if (item >= a.items) continue;
+        take(raw[e], (const T *)a.x + row[e] * a.x_ld + vector[e] * WIDTH);
+        sample[e] = (uint32_t)a.mask.key.sample[row[e]], position[e] = (uint32_t)a.mask.key.position[row[e]];
+    }
+#pragma unroll
+    for (int e = 0; e < DROPS; e++) {
+        if (first + e * THREADS >= a.items) return;
+        uint32_t block = (position[e] * a.vectors.divisor + vector[e]) * (WIDTH / 4), word[WIDTH];
+        float v[WIDTH];
+        for (int i = 0; i < WIDTH; i += 4) random_words(word + i, a.mask.key, sample[e], block + i / 4);
+        unpack(v, raw[e]);
+#pragma unroll
+        for (int i = 0; i < WIDTH; i++) v[i] *= word[i] >= a.mask.threshold ? a.mask.scale : 0.0f;
+        put<WIDTH>((T *)a.y + row[e] * a.y_ld + vector[e] * WIDTH, v);
     }
 }
 
@@ -267,10 +300,28 @@ extern "C" bool cuda_convert(Device *dev, const ConvertArgs *a, Error *err) {
                                    : map_aligned<bf16, float>(dev, err, "convert", m, Copy());
 }
 
+template <typename T, int WIDTH> static bool drop_rows(Device *dev, const DropoutArgs *a, Error *err) {
+    DropRows d = {a->x.data,
+                  a->y.data,
+                  a->x.ld,
+                  a->y.ld,
+                  0,
+                  divider_of((uint32_t)(a->x.cols / WIDTH)),
+                  dropout_mask(&a->dropout, a->x.cols)};
+    d.items = (uint32_t)(a->x.rows * (a->x.cols / WIDTH));
+    return launch(dev, err, "dropout", drop_kernel<T, WIDTH>, blocks_for(d.items, DROPS * THREADS), dim3(THREADS), 0,
+                  d);
+}
+
 extern "C" bool cuda_dropout(Device *dev, const DropoutArgs *a, Error *err) {
     if (a->dropout.p == 0.0f) return copy(dev, err, "dropout", a->x, a->y);
+    bool vectors = rows_vectors(a->x) && rows_vectors(a->y) && a->x.rows * a->x.cols / 4 <= INT32_MAX - DROPS * THREADS;
+    if (vectors && a->x.rows && a->x.cols)
+        return dev->dtype == DTYPE_BF16 ? drop_rows<bf16, 8>(dev, a, err) : drop_rows<float, 4>(dev, a, err);
     Drop drop = {dropout_mask(&a->dropout, a->x.cols)};
-    return map(dev, err, "dropout", dev->dtype, map_one(a->x, a->y), drop);
+    Map m = map_one(a->x, a->y);
+    return dev->dtype == DTYPE_BF16 ? map_vectors<bf16, bf16, 1>(dev, err, "dropout", m, drop)
+                                    : map_vectors<float, float, 1>(dev, err, "dropout", m, drop);
 }
 
 extern "C" bool cuda_noise(Device *dev, const NoiseArgs *a, Error *err) {

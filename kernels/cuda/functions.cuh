@@ -30,16 +30,17 @@ static __device__ __forceinline__ float erf_fast(float x) {
     return z * p * reciprocal_fast(q);
 }
 
-/* x·Φ(x) within 3e-7·|x|, half as many instructions as by erf_fast: Φ(-|x|) is a polynomial in 1/(1 + p|x|) times
- * e^(-x²/2) (Abramowitz and Stegun 1964, 7.1.26). */
+/* x·Φ(x) within 3e-7·|x| by one special function: Φ(-z) is 2 to the power of a polynomial in z, fitted on 0..6 so that
+ * the greatest error of Φ is least. From there to 15 it goes on falling, and further on would rise again. */
 static __device__ __forceinline__ float gelu(float x) {
-    float size = fabsf(x), t = reciprocal_fast(1.0f + 0.23164189f * size);
-    float p = 0.53070271f;
-    p = p * t - 0.72657601f;
-    p = p * t + 0.71070687f;
-    p = p * t - 0.14224837f;
-    p = p * t + 0.12741480f;
-    return fmaxf(x, 0.0f) - size * (p * t * exp2_fast(x * x * (-0.5f * LOG2_E)));
+    float z = fminf(fabsf(x), 15.0f), p = 1.91739400e-05f;
+    p = p * z - 6.58596924e-04f;
+    p = p * z + 7.75438221e-03f;
+    p = p * z - 5.29653503e-02f;
+    p = p * z - 4.59060282e-01f;
+    p = p * z - 1.15112209f;
+    p = p * z - 0.999999702f;
+    return fmaxf(x, 0.0f) - fabsf(x) * exp2_fast(p);
 }
 
 /* Φ(x) + x·φ(x). */

@@ -2,8 +2,11 @@
 #include "kernels/cuda/rows.cuh"
 
 /* A block's warps; states whose vectors are asked for together; vectors of dy that a thread of the backward pass keeps
- * while the states go by. */
+ * while the states go by. There are at most so many blocks of it, that one can add up what they leave. */
 enum { THREADS = 256, WARPS = THREADS / 32, TOGETHER = 4, KEPT = 4 };
+enum { MIX_BLOCKS = 1024, FINISH_THREADS = 1024 };
+
+static const uint32_t NO_VECTOR = UINT32_MAX;
 
 struct Mix {
     const void *state[LAYER_MIX_MAX];
@@ -53,52 +56,78 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) mix_
     put<WIDTH>((T *)m.y + place.row * m.y_ld + c, sum);
 }
 
-/* partial[i, block]: the block's part of Σ dy·state[i]. */
+/* KEPT vectors of state i, THREADS apart; of those past the end nothing is touched. */
 template <typename T, int WIDTH>
-__global__ void __launch_bounds__(THREADS) mix_dots_kernel(const Mix m, float *partial) {
-    float *warp_part = (float *)shared_memory(); /* [WARPS, count] */
-    int64_t first = (int64_t)blockIdx.x * (KEPT * THREADS) + threadIdx.x, items = m.rows * m.vectors;
-    Raw<T, WIDTH> dy[KEPT] = {};
-    Place place[KEPT];
-#pragma unroll
-    for (int k = 0; k < KEPT; k++) place[k] = place_of(first + k * THREADS, m.vectors);
+static __device__ __forceinline__ void take_state(Raw<T, WIDTH> state[KEPT], const Mix &m, int i,
+                                                  const uint32_t row[KEPT], const uint32_t vector[KEPT]) {
+    const T *from = (const T *)m.state[i];
 #pragma unroll
     for (int k = 0; k < KEPT; k++)
-        if (first + k * THREADS < items) take(dy[k], (const T *)m.y + place[k].row * m.y_ld + place[k].vector * WIDTH);
-#pragma unroll 2
-    for (int i = 0; i < m.count; i++) {
-        Raw<T, WIDTH> state[KEPT] = {};
-        float sum = 0.0f;
+        if (vector[k] != NO_VECTOR) take(state[k], from + row[k] * m.state_ld[i] + vector[k] * (int64_t)WIDTH);
+}
+
+template <typename T, int WIDTH>
+static __device__ __forceinline__ float products(const Raw<T, WIDTH> dy[KEPT], const Raw<T, WIDTH> state[KEPT]) {
+    float sum = 0.0f;
 #pragma unroll
-        for (int k = 0; k < KEPT; k++)
-            if (first + k * THREADS < items)
-                take(state[k], (const T *)m.state[i] + place[k].row * m.state_ld[i] + place[k].vector * WIDTH);
+    for (int k = 0; k < KEPT; k++) {
+        float u[WIDTH], v[WIDTH];
+        unpack(u, dy[k]), unpack(v, state[k]);
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) sum += u[e] * v[e];
+    }
+    return sum;
+}
+
+/* partial[i, block]: the block's part of Σ dy·state[i]. A block takes KEPT · THREADS vectors at a time, every thread
+ * adding up its own; the next state is on its way while one is multiplied. */
+template <typename T, int WIDTH>
+__global__ void __launch_bounds__(THREADS, 2) mix_dots_kernel(const Mix m, float *partial) {
+    float *sums = (float *)shared_memory() + threadIdx.x; /* [count, THREADS] */
+    int64_t items = m.rows * m.vectors;
+    for (int i = 0; i < m.count; i++) sums[i * THREADS] = 0.0f;
+#pragma unroll 1
+    for (int64_t tile = blockIdx.x; tile * (KEPT * THREADS) < items; tile += gridDim.x) {
+        int64_t first = tile * (KEPT * THREADS) + threadIdx.x;
+        Raw<T, WIDTH> dy[KEPT] = {}, state[KEPT] = {}, next[KEPT] = {};
+        uint32_t row[KEPT], vector[KEPT];
 #pragma unroll
         for (int k = 0; k < KEPT; k++) {
-            float u[WIDTH], v[WIDTH];
-            unpack(u, dy[k]), unpack(v, state[k]);
-#pragma unroll
-            for (int e = 0; e < WIDTH; e++) sum += u[e] * v[e];
+            Place place = place_of(first + k * THREADS, m.vectors);
+            row[k] = (uint32_t)place.row, vector[k] = first + k * THREADS < items ? (uint32_t)place.vector : NO_VECTOR;
+            if (vector[k] != NO_VECTOR) take(dy[k], (const T *)m.y + place.row * m.y_ld + place.vector * WIDTH);
         }
-        sum = warp_sum(sum);
-        if (threadIdx.x % 32 == 0) warp_part[(int)threadIdx.x / 32 * m.count + i] = sum;
+        take_state(state, m, 0, row, vector);
+#pragma unroll 2
+        for (int i = 0; i + 1 < m.count; i++) {
+            take_state(next, m, i + 1, row, vector);
+            __syncwarp(); /* or nvcc would put the reads after the products */
+            sums[i * THREADS] += products<T, WIDTH>(dy, state);
+#pragma unroll
+            for (int k = 0; k < KEPT; k++) state[k] = next[k];
+        }
+        sums[(m.count - 1) * THREADS] += products<T, WIDTH>(dy, state);
     }
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < m.count; i += THREADS) {
+    int lane = (int)threadIdx.x % 32;
+    for (int i = (int)threadIdx.x / 32; i < m.count; i += WARPS) {
+        const float *all = (const float *)shared_memory() + i * THREADS;
         float sum = 0.0f;
-        for (int w = 0; w < WARPS; w++) sum += warp_part[w * m.count + i];
-        partial[(int64_t)i * gridDim.x + blockIdx.x] = sum;
+        for (int w = 0; w < WARPS; w++) sum += all[32 * w + lane];
+        sum = warp_sum(sum);
+        if (lane == 0) partial[(int64_t)i * gridDim.x + blockIdx.x] = sum;
     }
 }
 
 /* dweight[i] += share_i · (along_i - Σ_j share_j · along_j), with along_i the sum of the blocks' parts. One
  * block, a warp for each i. */
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(FINISH_THREADS)
     mix_weights_kernel(const float *weight, int count, const float *partial, int blocks, float *dweight) {
     double *along = (double *)shared_memory(), *share = along + count;
     int lane = (int)threadIdx.x % 32;
-    for (int i = (int)threadIdx.x / 32; i < count; i += WARPS) {
+    for (int i = (int)threadIdx.x / 32; i < count; i += FINISH_THREADS / 32) {
         double sum = 0.0;
+#pragma unroll 8
         for (int b = lane; b < blocks; b += 32) sum += (double)partial[(int64_t)i * blocks + b];
         for (int step = 16; step > 0; step >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, step);
         if (lane == 0) along[i] = sum;
@@ -144,7 +173,8 @@ extern "C" bool cuda_layer_mix(Device *dev, const LayerMixArgs *a, Error *err) {
 }
 
 static dim3 dot_blocks(const LayerMixBackwardArgs *a) {
-    return blocks_for(a->dy.rows * (a->dy.cols / mix_width(a->state, a->count, a->dy)), KEPT * THREADS);
+    dim3 tiles = blocks_for(a->dy.rows * (a->dy.cols / mix_width(a->state, a->count, a->dy)), KEPT * THREADS);
+    return tiles.x < MIX_BLOCKS ? tiles : dim3(MIX_BLOCKS);
 }
 
 extern "C" size_t cuda_layer_mix_backward_scratch(const Device *, const LayerMixBackwardArgs *a) {
@@ -163,8 +193,8 @@ extern "C" bool cuda_layer_mix_backward(Device *dev, const LayerMixBackwardArgs 
     void (*float_kernel)(const Mix, float *) = width > 1 ? mix_dots_kernel<float, 4> : mix_dots_kernel<float, 1>;
     size_t count = (size_t)a->count;
     return launch(dev, err, "layer_mix_backward", dev->dtype == DTYPE_BF16 ? bf16_kernel : float_kernel, blocks,
-                  dim3(THREADS), count * WARPS * sizeof(float), m, partial) &&
-           launch(dev, err, "layer_mix_backward weights", mix_weights_kernel, dim3(1), dim3(THREADS),
+                  dim3(THREADS), count * THREADS * sizeof(float), m, partial) &&
+           launch(dev, err, "layer_mix_backward weights", mix_weights_kernel, dim3(1), dim3(FINISH_THREADS),
                   count * 2 * sizeof(double), m.weight, m.count, partial, (int)blocks.x, (float *)a->dweight.data);
 }
 

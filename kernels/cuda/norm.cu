@@ -47,7 +47,7 @@ struct NormPlace {
 };
 
 static __device__ __forceinline__ NormPlace norm_place(const NormShape &s, int repetition) {
-    uint32_t part = (blockIdx.x * s.repeat + repetition) * s.together + (threadIdx.x >> s.lane_bits);
+    uint32_t part = (repetition * gridDim.x + blockIdx.x) * s.together + (threadIdx.x >> s.lane_bits);
     NormPlace p;
     p.live = part < s.parts;
     p.row = s.groups == 1 ? part : part / s.groups;
@@ -75,21 +75,82 @@ template <typename T> static __device__ __forceinline__ void stage_columns(T *to
     }
 }
 
+/* What is known of a forward pass when it is compiled: nothing; or that everything is read eight elements at a time
+ * and what is done besides the norm. */
+enum NormMode { NORM_ANY, NORM_PLAIN, NORM_GELU };
+
+/* Lanes of a part: parts of more than one chunk that are not a block's belong to a whole warp. */
+template <int CHUNKS, bool WIDE> static __device__ __forceinline__ int part_lanes(const NormShape &s) {
+    return !WIDE && CHUNKS > 1 ? 32 : s.lanes;
+}
+
+/* Of a column's parameters in shared memory those of narrow parts are kept as floats, which spares every part their
+ * conversion: the first halves of all octets, then the second ones, so that lanes do not meet in a bank. */
+template <typename T, bool WIDE> struct NormColumn { typedef T Type; };
+template <typename T> struct NormColumn<T, false> { typedef float Type; };
+
+static __device__ __forceinline__ int norm_octets(const NormShape &s) { return (s.width + 7) / 8; }
+
+template <typename T>
+static __device__ __forceinline__ void stage_parameters(float *to, const T *from, const NormShape &s, bool whole) {
+    for (int octet = (int)threadIdx.x; octet < norm_octets(s); octet += s.threads) {
+        Eight<T> stored;
+        Eight<float> wider;
+        float v[8];
+        take8(stored, from + 8 * octet, s.width - 8 * octet, whole);
+        unpack8(v, stored);
+        pack8(wider, v);
+        for (int half = 0; half < 2; half++) store16(to + 4 * (half * norm_octets(s) + octet), wider.part[half]);
+    }
+}
+
+static __device__ __forceinline__ void stage_parameters(bf16 *to, const bf16 *from, const NormShape &s, bool) {
+    stage_columns(to, from, s);
+}
+
+static __device__ __forceinline__ void column8(float v[8], const bf16 *from, int octet, const NormShape &) {
+    load8(v, from + 8 * octet);
+}
+
+static __device__ __forceinline__ void column8(float v[8], const float *from, int octet, const NormShape &s) {
+    Eight<float> stored;
+    for (int half = 0; half < 2; half++) stored.part[half] = load16(from + 4 * (half * norm_octets(s) + octet));
+    unpack8(v, stored);
+}
+
+/* Over a block's threads. Two sums that follow one another have rooms of their own, and each needs one barrier: who
+ * writes a room again has passed the other's. */
+enum { SUM_ROOM = NORM_THREADS / 32 };
+static __device__ __forceinline__ float wide_sum(float x, float *room) {
+    int lane = (int)threadIdx.x % 32, warps = (int)blockDim.x / 32;
+    x = warp_sum(x);
+    if (lane == 0) room[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = lane % SUM_ROOM < warps ? room[lane % SUM_ROOM] : 0.0f;
+    for (int step = SUM_ROOM / 2; step > 0; step >>= 1) x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+template <int CHUNKS, bool WIDE>
+static __device__ __forceinline__ float forward_sum(float x, const NormShape &s, float *room) {
+    return WIDE ? wide_sum(x, room) : part_sum(x, part_lanes<CHUNKS, false>(s), NULL);
+}
+
 /* Chunks of a part that may be of single columns: more of those would want more addresses than there are registers. */
 enum { SINGLE_CHUNKS = 4 };
-template <int CHUNKS> static __device__ __forceinline__ bool norm_whole(const NormShape &s) {
-    return CHUNKS > SINGLE_CHUNKS || s.whole;
+template <int CHUNKS, int MODE> static __device__ __forceinline__ bool norm_whole(const NormShape &s) {
+    return MODE != NORM_ANY || CHUNKS > SINGLE_CHUNKS || s.whole;
 }
 
 /* What a thread has of a part, as stored. */
-template <typename T, int CHUNKS>
+template <typename T, int CHUNKS, bool WIDE, int MODE>
 static __device__ __forceinline__ void norm_fetch(Eight<T> x[CHUNKS], const NormForward<T> &a, const NormPlace &p) {
     const NormShape &shape = a.shape;
-    int64_t from = (int64_t)p.group * shape.width;
+    const T *from = a.x + p.row * a.x_ld + (int64_t)p.group * shape.width + 8 * p.lane;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
-        int c = 8 * (p.lane + i * shape.lanes), count = p.live ? shape.width - c : 0;
-        take8(x[i], a.x + p.row * a.x_ld + from + c, count, norm_whole<CHUNKS>(shape));
+        int off = 8 * i * part_lanes<CHUNKS, WIDE>(shape), count = p.live ? shape.width - 8 * p.lane - off : 0;
+        take8(x[i], from + off, count, norm_whole<CHUNKS, MODE>(shape));
     }
 }
 
@@ -101,67 +162,76 @@ static __device__ __forceinline__ void norm_unpack(float s[CHUNKS][8], const Eig
 
 /* What lies past the part's end stays zero. */
 static __device__ __forceinline__ void centre(float s[8], float mean, int count, bool whole) {
-    if (whole) {
-        if (count > 0)
-            for (int e = 0; e < 8; e++) s[e] -= mean;
-    } else {
-        for (int e = 0; e < 8; e++)
-            if (e < count) s[e] -= mean;
-    }
+    for (int e = 0; e < 8; e++)
+        if (whole ? count > 0 : e < count) s[e] -= mean;
 }
 
 /* Statistics of a part, and what is written of it. */
-template <typename T, int CHUNKS, bool CENTRED>
+template <typename T, int CHUNKS, bool CENTRED, bool WIDE, int MODE>
 static __device__ __forceinline__ void norm_part(float s[CHUNKS][8], const NormForward<T> &a, const NormPlace &p,
-                                                 const T *gamma, const T *beta, float *partial) {
+                                                 const typename NormColumn<T, WIDE>::Type *gamma,
+                                                 const typename NormColumn<T, WIDE>::Type *beta, float *room) {
     const NormShape &shape = a.shape;
-    const bool whole = norm_whole<CHUNKS>(shape);
+    const int lanes = part_lanes<CHUNKS, WIDE>(shape);
+    const bool whole = norm_whole<CHUNKS, MODE>(shape);
     float mean = 0.0f, square = 0.0f;
     if (CENTRED) {
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++)
             for (int e = 0; e < 8; e++) mean += s[i][e];
-        mean = part_sum(mean, shape.lanes, partial) * shape.each;
+        mean = forward_sum<CHUNKS, WIDE>(mean, shape, room + SUM_ROOM) * shape.each;
     }
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
-        int count = shape.width - 8 * (p.lane + i * shape.lanes);
+        int count = shape.width - 8 * (p.lane + i * lanes);
         if (CENTRED) centre(s[i], mean, count, whole);
         for (int e = 0; e < 8; e++) square += s[i][e] * s[i][e];
     }
-    float rstd = reciprocal_fast(sqrtf(part_sum(square, shape.lanes, partial) * shape.each + a.eps));
+    square = forward_sum<CHUNKS, WIDE>(square, shape, room);
+    float rstd = reciprocal_fast(sqrtf(square * shape.each + a.eps));
     if (!p.live) return;
+    T *y = a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + 8 * p.lane;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
-        int c = 8 * (p.lane + i * shape.lanes);
-        if (c >= shape.width) continue;
+        int octet = p.lane + i * lanes;
+        if (8 * octet >= shape.width) continue;
         float scale[8], shift[8];
-        load8(scale, gamma + c);
-        if (CENTRED) load8(shift, beta + c);
+        column8(scale, gamma, octet, shape);
+        if (CENTRED) column8(shift, beta, octet, shape);
         for (int e = 0; e < 8; e++) s[i][e] = s[i][e] * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
-        activate8(s[i], a.act);
-        put8(a.y + p.row * a.y_ld + (int64_t)p.group * shape.width + c, s[i], shape.width - c, whole);
+        if (MODE == NORM_ANY || MODE == NORM_GELU) activate8(s[i], MODE == NORM_GELU ? ACT_GELU : a.act);
+        put8(y + 8 * i * lanes, s[i], shape.width - 8 * octet, whole);
     }
     if (p.lane == 0 && CENTRED && a.mean) a.mean[p.row] = mean;
     if (p.lane == 0 && a.rstd) a.rstd[p.row * a.rstd_ld + p.group] = rstd;
 }
 
-/* How many blocks of narrow parts a processor is to hold: bytes under way count for more than registers at hand. */
-template <typename T> static constexpr int narrow_blocks(int chunks) { return chunks * sizeof(T) <= 8 ? 3 : 2; }
+/* Threads that a processor is to hold: bytes under way count for more than registers at hand. */
+template <typename T> static constexpr int forward_threads(int chunks, bool centred, bool wide, int mode) {
+    int bytes = chunks * (int)sizeof(T) * (mode == NORM_ANY ? 2 : 1);
+    if (wide) return bytes <= (centred ? 4 : 8) ? 2 * NORM_THREADS : NORM_THREADS;
+    return NARROW_THREADS * (bytes <= 4 ? 4 : bytes <= 8 ? 3 : bytes <= 32 ? 2 : 1);
+}
 
-template <typename T, int CHUNKS, bool CENTRED, bool WIDE>
-__global__ void __launch_bounds__(WIDE ? NORM_THREADS : NARROW_THREADS, WIDE ? 1 : narrow_blocks<T>(CHUNKS))
-    norm_forward(NormForward<T> a) {
-    constexpr bool AHEAD = CHUNKS * sizeof(T) <= 4; /* the next part is fetched meanwhile; more would cost registers */
+/* As many blocks as the GPU holds take parts in turn. The next part is fetched while one is worked on, where registers
+ * allow it, so that something is always under way. */
+template <typename T, int CHUNKS, bool CENTRED, bool WIDE, int MODE>
+__global__ void __launch_bounds__(WIDE ? NORM_THREADS : NARROW_THREADS,
+                                  forward_threads<T>(CHUNKS, CENTRED, WIDE, MODE) /
+                                      (WIDE ? NORM_THREADS : NARROW_THREADS)) norm_forward(NormForward<T> a) {
+    constexpr bool AHEAD = CHUNKS * sizeof(T) <= (MODE == NORM_ANY ? 4 : 8);
+    typedef typename NormColumn<T, WIDE>::Type Column;
     const NormShape &shape = a.shape;
-    float *partial = (float *)shared_memory();
-    T *gamma = (T *)(shared_memory() + NORM_PARTIAL), *beta = gamma + (shape.width + 7) / 8 * 8;
-    stage_columns(gamma, a.gamma, shape);
-    if (CENTRED) stage_columns(beta, a.beta, shape);
-    copy_async_commit();
-    float s[CHUNKS][8];
+    float *room = (float *)shared_memory();
+    Column *gamma = (Column *)(shared_memory() + NORM_PARTIAL), *beta = gamma + 8 * norm_octets(shape);
     Eight<T> ahead[CHUNKS];
-    if (AHEAD) norm_fetch<T, CHUNKS>(ahead, a, norm_place(shape, 0));
+    if (AHEAD) norm_fetch<T, CHUNKS, WIDE, MODE>(ahead, a, norm_place(shape, 0));
+    stage_parameters(gamma, a.gamma, shape, MODE != NORM_ANY || shape.whole);
+    if (CENTRED) stage_parameters(beta, a.beta, shape, MODE != NORM_ANY || shape.whole);
+    copy_async_commit();
+    copy_async_wait<0>();
+    __syncthreads();
+    float s[CHUNKS][8];
 #pragma unroll 1
     for (int repetition = 0; repetition < shape.repeat; repetition++) {
         NormPlace p = norm_place(shape, repetition);
@@ -169,17 +239,14 @@ __global__ void __launch_bounds__(WIDE ? NORM_THREADS : NARROW_THREADS, WIDE ? 1
             norm_unpack<T, CHUNKS>(s, ahead);
             NormPlace next = norm_place(shape, repetition + 1);
             next.live = next.live && repetition + 1 < shape.repeat;
-            norm_fetch<T, CHUNKS>(ahead, a, next);
+            norm_fetch<T, CHUNKS, WIDE, MODE>(ahead, a, next);
         } else {
             Eight<T> now[CHUNKS];
-            norm_fetch<T, CHUNKS>(now, a, p);
+            norm_fetch<T, CHUNKS, WIDE, MODE>(now, a, p);
             norm_unpack<T, CHUNKS>(s, now);
         }
-        if (repetition == 0) {
-            copy_async_wait<0>();
-            __syncthreads();
-        }
-        norm_part<T, CHUNKS, CENTRED>(s, a, p, gamma, beta, partial);
+        norm_part<T, CHUNKS, CENTRED, WIDE, MODE>(s, a, p, gamma, beta,
+                                                  room + (CENTRED ? 0 : repetition % 2 * SUM_ROOM));
     }
 }
 
@@ -202,7 +269,7 @@ static __device__ __forceinline__ void store_sums(float *to, const float v[CHUNK
     }
 }
 
-/* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (x - mean)·rstd; RMSNorm's
+/* dx = rstd · (dy·gamma - mean(dy·gamma) - n·mean(dy·gamma·n)) + what bypasses, n = (s - mean)·rstd; RMSNorm's
  * without the first mean. With PARAMETERS the sums for dgamma and dbeta come of the same reading. */
 template <typename T, int CHUNKS, bool CENTRED, bool PARAMETERS>
 __global__ void __launch_bounds__(PARAMETERS &&CHUNKS > 2 ? NARROW_THREADS : NORM_THREADS, 1)
@@ -335,18 +402,31 @@ static size_t norm_shared(const NormShape &s, int vectors, size_t size) {
     return NORM_PARTIAL + (size_t)((s.width + 7) / 8 * 8) * size * vectors;
 }
 
-template <typename T, bool CENTRED> static void (*forward_kernel(const NormShape &s))(NormForward<T>) {
+template <typename T, bool CENTRED, int MODE> static void (*forward_kernel(const NormShape &s))(NormForward<T>) {
+    if (s.lanes > 32)
+        return s.chunks == 2 ? norm_forward<T, 2, CENTRED, true, MODE> : norm_forward<T, 4, CENTRED, true, MODE>;
+    return s.chunks == 1   ? norm_forward<T, 1, CENTRED, false, MODE>
+           : s.chunks == 2 ? norm_forward<T, 2, CENTRED, false, MODE>
+           : s.chunks == 4 ? norm_forward<T, 4, CENTRED, false, MODE>
+                           : norm_forward<T, MOST<T>, CENTRED, false, MODE>;
+}
+
+template <typename T, bool CENTRED, int MODE> static bool launch_forward(Device *dev, NormForward<T> a, Error *err) {
+    NormShape &s = a.shape;
     bool wide = s.lanes > 32;
-    if (wide) return s.chunks == 2 ? norm_forward<T, 2, CENTRED, true> : norm_forward<T, 4, CENTRED, true>;
-    return s.chunks == 1   ? norm_forward<T, 1, CENTRED, false>
-           : s.chunks == 2 ? norm_forward<T, 2, CENTRED, false>
-           : s.chunks == 4 ? norm_forward<T, 4, CENTRED, false>
-                           : norm_forward<T, MOST<T>, CENTRED, false>;
+    int processors = 0, blocks = forward_threads<T>(s.chunks, CENTRED, wide, MODE) / s.threads;
+    if (!CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->cuda->index), err)) return false;
+    uint32_t at_once = (uint32_t)(processors * (blocks > 0 ? blocks : 1) * s.together);
+    s.repeat = (int)((s.parts + at_once - 1) / at_once);
+    return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", forward_kernel<T, CENTRED, MODE>(s), norm_grid(s),
+                  dim3(s.threads), norm_shared(s, CENTRED ? 2 : 1, wide ? sizeof(T) : sizeof(float)), a);
 }
 
 template <typename T, bool CENTRED> static bool run_forward(Device *dev, const NormForward<T> &a, Error *err) {
-    return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", forward_kernel<T, CENTRED>(a.shape),
-                  norm_grid(a.shape), dim3(a.shape.threads), norm_shared(a.shape, CENTRED ? 2 : 1, sizeof(T)), a);
+    if (!a.shape.parts) return true;
+    if (a.shape.whole && a.act == ACT_NONE) return launch_forward<T, CENTRED, NORM_PLAIN>(dev, a, err);
+    if (a.shape.whole && a.act == ACT_GELU && CENTRED) return launch_forward<T, true, NORM_GELU>(dev, a, err);
+    return launch_forward<T, CENTRED, NORM_ANY>(dev, a, err);
 }
 
 /* As many parts to a block as make few sums of much. */

@@ -1,8 +1,9 @@
-/* Rotary positions. A thread turns the same few frequencies of several heads of a row, both halves of each, so
- * that x is read and written once and the table's row is read once for all these heads. */
+/* Rotary positions. A thread turns the same few frequencies of up to four heads of a row, both halves of each, so that
+ * x is read and written once and the table's row once for these heads. All of x is asked for before the table, which
+ * cannot be until the position is known. */
 #include "kernels/cuda/rows.cuh"
 
-enum { THREADS = 256, TOGETHER = 2, ENOUGH_THREADS = 1 << 16 };
+enum { THREADS = 256, TOGETHER = 4 };
 
 struct Rope {
     void *x;
@@ -16,8 +17,7 @@ struct Rope {
 
 /* cos and sin of a row's frequencies; NaN for a position that the table has not. */
 template <int WIDTH>
-static __device__ __forceinline__ void angles(const Rope &r, int64_t row, int c, float *cosine, float *sine) {
-    int32_t position = r.position[row];
+static __device__ __forceinline__ void angles(const Rope &r, int32_t position, int c, float *cosine, float *sine) {
     bool there = position >= 0 && position < r.positions;
     const float *table = r.table + (there ? position : 0) * r.table_ld + c;
 #pragma unroll
@@ -33,43 +33,38 @@ static __device__ __forceinline__ void angles(const Rope &r, int64_t row, int c,
 }
 
 template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) rope_kernel(Rope r) {
-    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (item >= r.rows * r.groups * r.parts) return;
-    Place place = place_of(item, r.groups * r.parts);
-    int group = (int)place.vector / r.parts, c = (int)place.vector % r.parts * WIDTH;
-    T *x = (T *)r.x + place.row * r.ld + c;
+    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x, items = r.rows * r.groups * r.parts;
+    int heads = item < items ? r.heads : 0;
+    Place place = place_of(item < items ? item : 0, r.groups * r.parts);
+    int group = (int)place.vector / r.parts, c = (int)place.vector % r.parts * WIDTH, step = 2 * r.half * r.groups;
+    int32_t position = r.position[place.row];
+    T *x = (T *)r.x + place.row * r.ld + 2 * r.half * group + c;
+    Raw<T, WIDTH> raw[TOGETHER][2];
+#pragma unroll
+    for (int t = 0; t < TOGETHER; t++)
+        if (group + t * r.groups < heads) take(raw[t][0], x + t * step), take(raw[t][1], x + t * step + r.half);
+    __syncwarp(); /* or nvcc would put some of the table's reads, and the wait for the position, before x's */
     float cosine[WIDTH], sine[WIDTH];
-    angles<WIDTH>(r, place.row, c, cosine, sine);
-    for (int first = group; first < r.heads; first += TOGETHER * r.groups) {
-        Raw<T, WIDTH> raw[TOGETHER][2];
+    angles<WIDTH>(r, position, c, cosine, sine);
 #pragma unroll
-        for (int t = 0; t < TOGETHER; t++) {
-            T *head = x + (int64_t)(first + t * r.groups) * 2 * r.half;
-            if (first + t * r.groups < r.heads) take(raw[t][0], head), take(raw[t][1], head + r.half);
-        }
+    for (int t = 0; t < TOGETHER; t++) {
+        if (group + t * r.groups >= heads) break;
+        float low[WIDTH], high[WIDTH], turned[WIDTH];
+        unpack(low, raw[t][0]), unpack(high, raw[t][1]);
 #pragma unroll
-        for (int t = 0; t < TOGETHER; t++) {
-            if (first + t * r.groups >= r.heads) break;
-            T *head = x + (int64_t)(first + t * r.groups) * 2 * r.half;
-            float low[WIDTH], high[WIDTH], turned[WIDTH];
-            unpack(low, raw[t][0]), unpack(high, raw[t][1]);
+        for (int i = 0; i < WIDTH; i++) turned[i] = low[i] * cosine[i] - high[i] * sine[i];
+        put<WIDTH>(x + t * step, turned);
 #pragma unroll
-            for (int i = 0; i < WIDTH; i++) turned[i] = low[i] * cosine[i] - high[i] * sine[i];
-            put<WIDTH>(head, turned);
-#pragma unroll
-            for (int i = 0; i < WIDTH; i++) turned[i] = high[i] * cosine[i] + low[i] * sine[i];
-            put<WIDTH>(head + r.half, turned);
-        }
+        for (int i = 0; i < WIDTH; i++) turned[i] = high[i] * cosine[i] + low[i] * sine[i];
+        put<WIDTH>(x + t * step + r.half, turned);
     }
 }
 
 template <typename T, int WIDTH> static bool turn(Device *dev, Error *err, Rope r) {
     r.parts = r.half / WIDTH;
-    int64_t threads = r.rows * r.parts;
-    r.groups = 1;
-    while (r.groups * TOGETHER < r.heads && threads * r.groups < ENOUGH_THREADS) r.groups++;
-    return launch(dev, err, "rope", rope_kernel<T, WIDTH>, blocks_for(threads * r.groups, THREADS), dim3(THREADS), 0,
-                  r);
+    r.groups = (r.heads + TOGETHER - 1) / TOGETHER;
+    return launch(dev, err, "rope", rope_kernel<T, WIDTH>, blocks_for(r.rows * r.parts * r.groups, THREADS),
+                  dim3(THREADS), 0, r);
 }
 
 extern "C" bool cuda_rope(Device *dev, const RopeArgs *a, Error *err) {

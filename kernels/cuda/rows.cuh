@@ -101,6 +101,23 @@ static __device__ __forceinline__ Place place_of(int64_t item, int64_t vectors) 
     return Place{(int64_t)row, (int64_t)((uint32_t)item - row * (uint32_t)vectors)};
 }
 
+/* Division by a number that all threads share, of what is less than 2^31: a product and a shift (Granlund & Montgomery
+ * 1994). */
+struct Divider {
+    uint32_t divisor, multiplier, shift;
+};
+
+static inline Divider divider_of(uint32_t divisor) {
+    Divider d = {divisor, 0, 0};
+    while (d.shift < 31 && (1u << d.shift) < divisor) d.shift++;
+    d.multiplier = (uint32_t)((((uint64_t)1 << d.shift) - divisor) * ((uint64_t)1 << 32) / divisor + 1);
+    return d;
+}
+
+static __device__ __forceinline__ uint32_t divide(uint32_t n, const Divider &by) {
+    return ((uint32_t)((uint64_t)n * by.multiplier >> 32) + n) >> by.shift;
+}
+
 /* Whether each row begins at an address that `bytes` divides. */
 static inline bool rows_aligned(Tensor t, size_t bytes) {
     size_t row = (size_t)t.ld * dtype_size(t.dtype);

@@ -204,7 +204,7 @@ template <typename T> static bool segment_norm(Device *dev, const SegmentNormArg
 
 /* ---- norm of a waveform ---- */
 
-enum { WAVE_EACH = 16, WAVE_ROWS = THREADS * WAVE_EACH };
+enum { WAVE_EACH = 16, WAVE_ROWS = THREADS * WAVE_EACH, WAVE_FOURS = WAVE_EACH / 4 };
 
 template <typename T> struct WaveNorm {
     const float *x;
@@ -212,7 +212,8 @@ template <typename T> struct WaveNorm {
     const int32_t *segments;
     float *moments; /* mean, square of each slice */
     int64_t x_ld, y_ld;
-    int slices;
+    int slices, fours; /* of the longest segment: slices; those of whole fours */
+    bool whole;        /* x and y are without gaps and begin at 16 bytes */
 };
 
 /* Where a segment's slices stand among all: room for a ragged end each, so that the whole is bounded by all samples and
@@ -225,16 +226,18 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_moments(Wa
     float *partial = (float *)shared_memory();
     Slice s = slice_of(a.segments, a.slices, WAVE_ROWS, blockIdx.x);
     if (s.row >= s.end) return;
+    int left = (int)(s.end - s.row) - (int)threadIdx.x;
+    const float *from = a.x + (s.row + threadIdx.x) * a.x_ld;
     float x[WAVE_EACH], sum = 0.0f, square = 0.0f;
 #pragma unroll
-    for (int i = 0; i < WAVE_EACH; i++) {
-        int64_t r = s.row + threadIdx.x + i * THREADS;
-        x[i] = r < s.end ? a.x[r * a.x_ld] : 0.0f;
-    }
+    for (int i = 0; i < WAVE_EACH; i++)
+        x[i] = i * THREADS < left ? from[a.whole ? i * THREADS : i * THREADS * a.x_ld] : 0.0f;
+#pragma unroll
     for (int i = 0; i < WAVE_EACH; i++) sum += x[i];
     float mean = block_sum(sum, partial) / (float)(s.end - s.row);
+#pragma unroll
     for (int i = 0; i < WAVE_EACH; i++)
-        if (s.row + threadIdx.x + i * THREADS < s.end) square += (x[i] - mean) * (x[i] - mean);
+        if (i * THREADS < left) square += (x[i] - mean) * (x[i] - mean);
     square = block_sum(square, partial);
     if (threadIdx.x) return;
     float *to = a.moments + 2 * (wave_slice(a.segments[s.segment], s.segment) + s.number);
@@ -242,28 +245,81 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_moments(Wa
     to[1] = square;
 }
 
-/* Each block adds its segment's slices up anew: a few dozen numbers. */
-template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(WaveNorm<T> a) {
-    float *partial = (float *)shared_memory();
-    Slice s = slice_of(a.segments, a.slices, WAVE_ROWS, blockIdx.x);
-    if (s.row >= s.end) return;
-    int64_t rows = a.segments[s.segment + 1] - a.segments[s.segment];
-    const float *moments = a.moments + 2 * wave_slice(a.segments[s.segment], s.segment);
-    float mean = 0.0f, square = 0.0f;
+/* Mean and 1 / standard deviation of a segment. Each block adds its slices up anew, a few dozen numbers. */
+static __device__ __forceinline__ void wave_statistics(const float *moments, int64_t rows, float *partial, float *mean,
+                                                       float *rstd) {
+    float sum = 0.0f, square = 0.0f;
     for (int64_t i = threadIdx.x; i * WAVE_ROWS < rows; i += THREADS) {
         int64_t left = rows - i * WAVE_ROWS;
-        mean += moments[2 * i] * (float)(left < WAVE_ROWS ? left : WAVE_ROWS);
+        sum += moments[2 * i] * (float)(left < WAVE_ROWS ? left : WAVE_ROWS);
     }
-    mean = block_sum(mean, partial) / (float)rows;
+    *mean = block_sum(sum, partial) / (float)rows;
     for (int64_t i = threadIdx.x; i * WAVE_ROWS < rows; i += THREADS) {
         int64_t left = rows - i * WAVE_ROWS;
-        float off = moments[2 * i] - mean;
+        float off = moments[2 * i] - *mean;
         square += moments[2 * i + 1] + off * off * (float)(left < WAVE_ROWS ? left : WAVE_ROWS);
     }
-    float rstd = 1.0f / sqrtf(block_sum(square, partial) / (float)rows + 1e-7f);
-#pragma unroll 4
-    for (int64_t r = s.row + threadIdx.x; r < s.end; r += THREADS)
-        a.y[r * a.y_ld] = from_float<T>((a.x[r * a.x_ld] - mean) * rstd);
+    *rstd = 1.0f / sqrtf(block_sum(square, partial) / (float)rows + 1e-7f);
+}
+
+/* Sums are cut by a segment's own samples alone; what is written may be cut by where these lie: into slices of fours,
+ * from the last multiple of four at or before the segment's first. Other segments' samples in a four are left alone. */
+struct WaveFours {
+    int64_t first, begin, end;
+};
+
+static __device__ __forceinline__ int64_t wave_four(const WaveFours &s, int i) {
+    return s.first + 4 * ((int)threadIdx.x + i * THREADS);
+}
+
+static __device__ __forceinline__ bool wave_has(const WaveFours &s, int64_t r) { return r >= s.begin && r < s.end; }
+
+static __device__ __forceinline__ bool wave_whole(const WaveFours &s, int64_t r) {
+    return r >= s.begin && r + 4 <= s.end;
+}
+
+template <typename T>
+static __device__ __forceinline__ void take_fours(float x[WAVE_FOURS][4], const WaveNorm<T> &a, const WaveFours &s) {
+#pragma unroll
+    for (int i = 0; i < WAVE_FOURS; i++) {
+        int64_t r = wave_four(s, i);
+        if (a.whole && wave_whole(s, r)) {
+            uint4 raw = load16(a.x + r);
+            x[i][0] = bits_float(raw.x), x[i][1] = bits_float(raw.y);
+            x[i][2] = bits_float(raw.z), x[i][3] = bits_float(raw.w);
+        } else {
+            for (int e = 0; e < 4; e++) x[i][e] = wave_has(s, r + e) ? a.x[(r + e) * a.x_ld] : 0.0f;
+        }
+    }
+}
+
+static __device__ __forceinline__ void put_four(bf16 *to, const float v[4]) {
+    *(uint64_t *)to = (uint64_t)pack_bf16(v[2], v[3]) << 32 | pack_bf16(v[0], v[1]);
+}
+
+static __device__ __forceinline__ void put_four(float *to, const float v[4]) {
+    store16(to, make_uint4(float_bits(v[0]), float_bits(v[1]), float_bits(v[2]), float_bits(v[3])));
+}
+
+template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(WaveNorm<T> a) {
+    float *partial = (float *)shared_memory(), x[WAVE_FOURS][4], mean, rstd;
+    int segment = (int)blockIdx.x / a.fours;
+    WaveFours s = {0, a.segments[segment], a.segments[segment + 1]};
+    s.first = s.begin / 4 * 4 + (int64_t)((int)blockIdx.x % a.fours) * WAVE_ROWS;
+    if (s.first >= s.end) return;
+    take_fours(x, a, s);
+    wave_statistics(a.moments + 2 * wave_slice(s.begin, segment), s.end - s.begin, partial, &mean, &rstd);
+#pragma unroll
+    for (int i = 0; i < WAVE_FOURS; i++) {
+        int64_t r = wave_four(s, i);
+        for (int e = 0; e < 4; e++) x[i][e] = (x[i][e] - mean) * rstd;
+        if (a.whole && wave_whole(s, r)) {
+            put_four(a.y + r, x[i]);
+        } else {
+            for (int e = 0; e < 4; e++)
+                if (wave_has(s, r + e)) a.y[(r + e) * a.y_ld] = from_float<T>(x[i][e]);
+        }
+    }
 }
 
 static size_t wave_norm_scratch_bytes(const WaveNormArgs *a) {
@@ -279,10 +335,12 @@ template <typename T> static bool wave_norm(Device *dev, const WaveNormArgs *a, 
     w.y = (T *)a->y.data, w.y_ld = a->y.ld;
     w.segments = a->segments.device;
     w.slices = slices_of(a->segments, WAVE_ROWS);
-    dim3 grid = slice_grid(a->segments, WAVE_ROWS, 1);
+    w.fours = (int)((a->segments.longest + 3 + WAVE_ROWS - 1) / WAVE_ROWS); /* up to three samples precede a segment */
+    w.whole = a->x.ld == 1 && a->y.ld == 1 && (uintptr_t)a->x.data % 16 == 0 && (uintptr_t)a->y.data % 16 == 0;
+    dim3 grid = slice_grid(a->segments, WAVE_ROWS, 1), fours((unsigned)(a->segments.count * w.fours));
     size_t shared = 32 * sizeof(float);
     return LAUNCH(dev, err, (wave_moments<T>), grid, dim3(THREADS), shared, w) &&
-           LAUNCH(dev, err, (wave_apply<T>), grid, dim3(THREADS), shared, w);
+           LAUNCH(dev, err, (wave_apply<T>), fours, dim3(THREADS), shared, w);
 }
 
 /* ---- means ---- */
