@@ -94,12 +94,12 @@ typedef struct LinearBackwardArgs {
                          * group wrote it, and da is of that; then no dweight is to be had */
     Tensor weight;      /* [out, in] */
     Lora lora[LINEAR_PARTS];
-    int64_t tail; /* 0, or at least linear_tail's columns past dy and rows past weight */
-    Tensor low;   /* [n, Σr] from forward; needed for db */
-    Tensor dlow;  /* [n, Σr]: scale · dy·B of each pair, written, or absent */
+    int64_t tail;    /* 0, or at least linear_tail's columns past dy and rows past weight */
+    Tensor low;      /* [n, Σr] from forward; needed for db */
+    Tensor dlow;     /* [n, Σr]: scale · dy·B of each pair, written, or absent */
     bool dlow_known; /* dlow is read instead: what made dy computed it (op_swiglu_backward) */
-    Tensor dy;    /* [n, out] */
-    Tensor dx;    /* [n, in] or absent; written, or added to where accumulate_dx */
+    Tensor dy;       /* [n, out] */
+    Tensor dx;       /* [n, in] or absent; written, or added to where accumulate_dx */
     bool accumulate_dx;
     Tensor da[LINEAR_PARTS], db[LINEAR_PARTS]; /* like the pairs' a and b, or absent; accumulated */
     Tensor dweight, dbias;                     /* like weight and bias, F32, or absent; accumulated */

@@ -89,7 +89,7 @@ static bool project(Decoder *decoder, const Acts *acts, const Pass *pass, int la
                        .y = y,
                        .low = group_low(decoder, acts, layer, first, x.rows)};
     group_loras(decoder, acts, pass, layer, first, args.lora);
-    args.low_known = first == PROJ_DOWN && tensor_present(args.low);      /* of gated_unit */
+    args.low_known = first == PROJ_DOWN && tensor_present(args.low);    /* of gated_unit */
     args.tail_kept = args.tail > 0 && pass->cache && pass->cache->step; /* of the prompt's pass */
     return RUN(decoder, linear, &args, err);
 }

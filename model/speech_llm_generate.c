@@ -5,7 +5,7 @@
 
 enum {
     CAPACITY_STEP = 128, /* so that the next batch, a little longer, finds room */
-    RANK_TOGETHER = 64 /* candidates of a prompt that are scored side by side */
+    RANK_TOGETHER = 64   /* candidates of a prompt that are scored side by side */
 };
 
 static int64_t longest_prompt(const SpeechBatch *prompts) {

@@ -12,9 +12,9 @@ bool lora_drops(const Lora *lora);
 
 Lora lora_from_row(const Lora *lora, int64_t first); /* as the rows from `first` on see it */
 
-bool lora_low(Tensor x, const Lora *lora, float *room, Tensor low, Error *err);             /* dropout(x)·Aᵀ */
-bool lora_dlow(Tensor dy, const Lora *lora, Tensor dlow, Error *err);                       /* scale · dy·B */
-bool lora_db(Tensor dy, const Lora *lora, Tensor low, Tensor db, Error *err);               /* += scale · dyᵀ·low */
-bool lora_da(Tensor x, const Lora *lora, Tensor dlow, float *room, Tensor da, Error *err);  /* += dlowᵀ·dropout(x) */
+bool lora_low(Tensor x, const Lora *lora, float *room, Tensor low, Error *err);            /* dropout(x)·Aᵀ */
+bool lora_dlow(Tensor dy, const Lora *lora, Tensor dlow, Error *err);                      /* scale · dy·B */
+bool lora_db(Tensor dy, const Lora *lora, Tensor low, Tensor db, Error *err);              /* += scale · dyᵀ·low */
+bool lora_da(Tensor x, const Lora *lora, Tensor dlow, float *room, Tensor da, Error *err); /* += dlowᵀ·dropout(x) */
 
 #endif

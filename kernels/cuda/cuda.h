@@ -64,6 +64,7 @@ typedef struct CudaDevice {
     int index;
     char name[128];
     size_t block_shared; /* bytes of shared memory that a block can have */
+    int processors;
     cudaStream_t stream, copies; /* of the ops; of uploads on their way */
     CudaStaging staging;
     CudaAllowance allowed[ALLOWANCES];

@@ -78,6 +78,7 @@ static bool check_gpu(CudaDevice *cuda, int index, Error *err) {
     if (!CUDA(cudaGetDeviceProperties(&prop, index), err)) return false;
     cuda->index = index;
     cuda->block_shared = prop.sharedMemPerBlockOptin;
+    cuda->processors = prop.multiProcessorCount;
     snprintf(cuda->name, sizeof cuda->name, "%.100s", prop.name);
     if (prop.major >= OLDEST_GENERATION) return true;
     return fail(err,

@@ -6,7 +6,7 @@
  * sums of the gradients. The inner rows of a strip are summed over the warps in shared memory, then over strips by a
  * second kernel; gradients over groups of rows by a third.
  *
- * All sums have a fixed order. Where a size is odd (no multiple of 8), and in fp32, plain kernels do the same without
+ * All sums have a fixed order. Where a size is odd (no multiple of 8), and in fp32, lora_plain.cu does the same without
  * tensor cores. */
 #include "kernels/cuda/lora_walk.cuh"
 #include "kernels/cuda/swiglu.cuh"
@@ -19,15 +19,6 @@ enum { PROCESSORS = 132, GROUP_LEAST = 128, GROUPS_MOST = 64 };
 /* Of so few rows, as in generation, the small operand takes longest: strips of one warp, so that many blocks read it.
  */
 enum { FEW_ROWS = 64 };
-
-struct Gradient {
-    float *to; /* null: not wanted */
-    int64_t ld;
-};
-
-struct Gradients {
-    Gradient of[LINEAR_PARTS];
-};
 
 LoraParts lora_parts(const Lora lora[LINEAR_PARTS], int64_t in) {
     LoraParts parts = {};
@@ -57,13 +48,6 @@ template <typename T> static __host__ __device__ inline int strip_count(const Wa
     return strips;
 }
 
-/* Columns begin .. end - 1 of the large operand, the first of a strip; `rank` inner columns from `first` on. */
-struct Strip {
-    int part; /* of dy */
-    int64_t begin, end;
-    int first, rank;
-};
-
 template <typename T> static __device__ __forceinline__ Strip strip_at(const Walk<T> &k, int number) {
     if (!k.of_dy) {
         int64_t begin = (int64_t)number * k.strip, end = begin + k.strip;
@@ -74,14 +58,6 @@ template <typename T> static __device__ __forceinline__ Strip strip_at(const Wal
     const LoraPart &p = k.lora.part[i];
     int64_t begin = p.output + (int64_t)number * k.strip, end = begin + k.strip, past = p.output + p.outputs;
     return Strip{i, begin, end < past ? end : past, p.first, p.rank};
-}
-
-/* Aᵀ[c, j] or sB[c, j] with j counted from the strip's first inner column. */
-template <typename T>
-static __device__ __forceinline__ float small_at(const Walk<T> &k, const Strip &strip, int64_t c, int j) {
-    if (c >= strip.end || j >= strip.rank) return 0.0f;
-    const LoraPart &p = k.lora.part[k.of_dy ? strip.part : part_of_inner(k.lora, j)];
-    return k.of_dy ? p.scale * p.b[(c - p.output) * p.ldb + j] : p.a[(j - p.first) * p.lda + c];
 }
 
 /* ---- the walk, on tensor cores ---- */
@@ -388,16 +364,6 @@ static __global__ void __launch_bounds__(THREADS) gather_kernel(Walk<bf16> k, In
     put_inner_element(to, row, j, k.lora.rank, total);
 }
 
-/* The element of the gradients that sum (j, c) is of, or null. */
-template <typename T>
-static __device__ __forceinline__ float *gradient_at(const Walk<T> &k, const Gradients &to, int j, int64_t c) {
-    int i = k.of_dy ? part_of_output(k.lora, c) : part_of_inner(k.lora, j);
-    const LoraPart &p = k.lora.part[i];
-    Gradient g = i == 0 ? to.of[0] : i == 1 ? to.of[1] : to.of[2];
-    if (!g.to || (k.of_dy && j >= p.rank)) return NULL;
-    return k.of_dy ? g.to + (c - p.output) * g.ld + j : g.to + (j - p.first) * g.ld + c;
-}
-
 static __global__ void __launch_bounds__(THREADS) add_groups_kernel(Walk<bf16> k, Gradients to) {
     int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     int64_t c = k.of_dy ? item / k.width : item % k.cols;
@@ -411,67 +377,7 @@ static __global__ void __launch_bounds__(THREADS) add_groups_kernel(Walk<bf16> k
     *at += k.of_dy ? k.lora.part[part_of_output(k.lora, c)].scale * total : total;
 }
 
-/* ---- the same without tensor cores: any size, any dtype ---- */
-
-template <typename T>
-static __device__ __forceinline__ float masked_at(const Walk<T> &k, const LoraPart &p, int64_t row, int64_t c) {
-    float v = to_float(k.large[row * k.ld + c]);
-    if (k.gamma) v = to_float(from_float<T>(v * k.rstd[row * k.ldrstd] * to_float(k.gamma[c])));
-    if (k.of_dy || !p.drops) return v;
-    return v * dropout_factor(p.mask, random_row(p.mask.key, row), c);
-}
-
-/* A row a block, an inner column a warp. */
-template <typename T> static __global__ void __launch_bounds__(THREADS) plain_inner_kernel(Walk<T> k, Inner<T> to) {
-    int64_t row = blockIdx.x;
-    int lane = (int)threadIdx.x % 32;
-    for (int j = (int)threadIdx.x / 32; j < inner_cols(to, k.lora.rank); j += WARPS) {
-        float total = 0.0f;
-        if (j < k.lora.rank) {
-            int i = part_of_inner(k.lora, j);
-            const LoraPart &p = k.lora.part[i];
-            int64_t begin = k.of_dy ? p.output : 0, end = k.of_dy ? p.output + p.outputs : k.cols;
-            Strip strip = {i, begin, end, p.first, k.of_dy ? p.rank : k.lora.rank};
-            for (int64_t c = begin + lane; c < end; c += 32)
-                total += masked_at(k, p, row, c) * small_at(k, strip, c, k.of_dy ? j - p.first : j);
-        }
-        total = warp_sum(total);
-        if (lane == 0) put_inner_element(to, row, j, k.lora.rank, total);
-    }
-}
-
-/* An element of the gradients a thread, rows in order. */
-template <typename T> static __global__ void __launch_bounds__(THREADS) plain_gradient_kernel(Walk<T> k, Gradients to) {
-    int64_t item = (int64_t)blockIdx.x * THREADS + threadIdx.x, c = item % k.cols;
-    int j = (int)(item / k.cols);
-    if (j >= k.width) return;
-    float *at = gradient_at(k, to, j, c), total = 0.0f;
-    if (!at) return;
-    const LoraPart &p = k.lora.part[k.of_dy ? part_of_output(k.lora, c) : part_of_inner(k.lora, j)];
-    const T *low = k.low + (k.of_dy ? p.first + j : j);
-    for (int64_t row = 0; row < k.rows; row++) total += to_float(low[row * k.ldlow]) * masked_at(k, p, row, c);
-    *at += k.of_dy ? p.scale * total : total;
-}
-
 /* ---- launching ---- */
-
-static int largest_rank(const LoraParts *lora) {
-    int rank = 0;
-    for (int i = 0; i < LINEAR_PARTS; i++)
-        if (lora->part[i].rank > rank) rank = lora->part[i].rank;
-    return rank;
-}
-
-static bool wants_gradient(const Skinny *s) {
-    for (int i = 0; i < LINEAR_PARTS; i++)
-        if (tensor_present(s->gradient[i])) return true;
-    return false;
-}
-
-static bool wants_inner(const Skinny *s) { return tensor_present(s->inner) || tensor_present(s->tail); }
-
-/* Inner columns that a strip meets. */
-static int rank_across(const Skinny *s, const LoraParts *lora) { return s->of_dy ? largest_rank(lora) : lora->rank; }
 
 /* As few as leave hardly a processor idle while others work. No more for fewer rows. */
 int64_t most_groups(int strips, int64_t rows, int beside) {
@@ -536,12 +442,6 @@ static bool tiles_fit(const Skinny *s, const LoraParts *lora) {
     return !wants_gradient(s) || ((uintptr_t)s->low.data % 16 == 0 && s->low.ld % 8 == 0);
 }
 
-static Gradients gradients_of(const Tensor gradient[LINEAR_PARTS]) {
-    Gradients to;
-    for (int i = 0; i < LINEAR_PARTS; i++) to.of[i] = Gradient{(float *)gradient[i].data, gradient[i].ld};
-    return to;
-}
-
 bool sum_strips(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, Error *err) {
     return LAUNCH(dev, err, gather_kernel, blocks_for(k.rows * inner_cols(to, k.lora.rank), THREADS), THREADS, 0, k,
                   to);
@@ -588,18 +488,6 @@ static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, vo
     return ok && (!gradient || sum_groups(dev, k, s->gradient, err));
 }
 
-template <typename T> static bool skinny_plain(Device *dev, const Skinny *s, const LoraParts *lora, Error *err) {
-    Walk<T> k = walk_of<T>(s, lora);
-    k.width = rank_across(s, lora);
-    bool ok = true;
-    if (wants_inner(s))
-        ok = LAUNCH(dev, err, plain_inner_kernel<T>, dim3((unsigned)k.rows), THREADS, 0, k, inner_of<T>(s));
-    if (ok && wants_gradient(s))
-        ok = LAUNCH(dev, err, plain_gradient_kernel<T>, blocks_for(k.width * k.cols, THREADS), THREADS, 0, k,
-                    gradients_of(s->gradient));
-    return ok;
-}
-
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
     if (!lora->rank || !s->large.rows || !(wants_inner(s) || wants_gradient(s))) return true;
     bool whole = tiles_fit(s, lora) && by_rows(s) && s->large.rows > FEW_ROWS;
@@ -610,6 +498,5 @@ bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, 
     }
     if (whole) return inner_by_rows(dev, walk_of<bf16>(s, lora), s, scratch, err);
     if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
-    return s->large.dtype == DTYPE_BF16 ? skinny_plain<bf16>(dev, s, lora, err)
-                                        : skinny_plain<float>(dev, s, lora, err);
+    return skinny_plain(dev, s, lora, err);
 }

@@ -1,5 +1,5 @@
 /* What the kernels of LoRA's skinny products share: the walk that is to be made, and where inner rows go. Private to
- * lora.cu, lora_rows.cu and lora_pack.cu. */
+ * lora.cu, lora_rows.cu, lora_plain.cu, lora_pack.cu and swiglu.cu. */
 #ifndef SEMOLLM_KERNELS_CUDA_LORA_WALK_CUH
 #define SEMOLLM_KERNELS_CUDA_LORA_WALK_CUH
 
@@ -58,6 +58,43 @@ enum { ONE_PASS = 64 };
 
 static inline int tiles_across(int rank) { return rank <= 16 ? 2 : rank <= 32 ? 4 : rank <= 48 ? 6 : 8; }
 
+/* ---- what is wanted ---- */
+
+static inline bool wants_gradient(const Skinny *s) {
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (tensor_present(s->gradient[i])) return true;
+    return false;
+}
+
+static inline bool wants_inner(const Skinny *s) { return tensor_present(s->inner) || tensor_present(s->tail); }
+
+static inline int largest_rank(const LoraParts *lora) {
+    int rank = 0;
+    for (int i = 0; i < LINEAR_PARTS; i++)
+        if (lora->part[i].rank > rank) rank = lora->part[i].rank;
+    return rank;
+}
+
+/* Inner columns that a strip meets. */
+static inline int rank_across(const Skinny *s, const LoraParts *lora) { return s->of_dy ? largest_rank(lora) : lora->rank; }
+
+/* ---- a strip, and what it meets of the small operand ---- */
+
+/* Columns begin .. end - 1 of the large operand, the first of a strip; `rank` inner columns from `first` on. */
+struct Strip {
+    int part; /* of dy */
+    int64_t begin, end;
+    int first, rank;
+};
+
+/* Aᵀ[c, j] or sB[c, j] with j counted from the strip's first inner column. */
+template <typename T>
+static __device__ __forceinline__ float small_at(const Walk<T> &k, const Strip &strip, int64_t c, int j) {
+    if (c >= strip.end || j >= strip.rank) return 0.0f;
+    const LoraPart &p = k.lora.part[k.of_dy ? strip.part : part_of_inner(k.lora, j)];
+    return k.of_dy ? p.scale * p.b[(c - p.output) * p.ldb + j] : p.a[(j - p.first) * p.lda + c];
+}
+
 /* ---- where inner rows go ---- */
 
 template <typename T>
@@ -76,11 +113,41 @@ template <typename T> static inline Inner<T> inner_of(const Skinny *s) {
     return Inner<T>{(T *)s->inner.data, (T *)s->tail.data, s->inner.ld, s->tail.ld, (int)s->tail.cols};
 }
 
+/* ---- where gradients go ---- */
+
+struct Gradient {
+    float *to; /* null: not wanted */
+    int64_t ld;
+};
+
+struct Gradients {
+    Gradient of[LINEAR_PARTS];
+};
+
+static inline Gradients gradients_of(const Tensor gradient[LINEAR_PARTS]) {
+    Gradients to;
+    for (int i = 0; i < LINEAR_PARTS; i++) to.of[i] = Gradient{(float *)gradient[i].data, gradient[i].ld};
+    return to;
+}
+
+/* The element of the gradients that sum (j, c) is of, or null. */
+template <typename T>
+static __device__ __forceinline__ float *gradient_at(const Walk<T> &k, const Gradients &to, int j, int64_t c) {
+    int i = k.of_dy ? part_of_output(k.lora, c) : part_of_inner(k.lora, j);
+    const LoraPart &p = k.lora.part[i];
+    Gradient g = i == 0 ? to.of[0] : i == 1 ? to.of[1] : to.of[2];
+    if (!g.to || (k.of_dy && j >= p.rank)) return NULL;
+    return k.of_dy ? g.to + (c - p.output) * g.ld + j : g.to + (j - p.first) * g.ld + c;
+}
+
 /* Inner rows of x alone, by whole rows (lora_rows.cu). `scratch`: room for A in bf16. */
 bool inner_by_rows(Device *dev, const Walk<bf16> &k, const Skinny *s, void *scratch, Error *err);
 
 /* The sums over strips, to where inner rows go, and over groups of rows, to the gradients that are present. */
 bool sum_strips(Device *dev, const Walk<bf16> &k, const Inner<bf16> &to, Error *err);
 bool sum_groups(Device *dev, const Walk<bf16> &k, const Tensor gradient[LINEAR_PARTS], Error *err);
+
+/* All of it without tensor cores (lora_plain.cu): any size, any dtype. */
+bool skinny_plain(Device *dev, const Skinny *s, const LoraParts *lora, Error *err);
 
 #endif

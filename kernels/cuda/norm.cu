@@ -414,9 +414,8 @@ template <typename T, bool CENTRED, int MODE> static void (*forward_kernel(const
 template <typename T, bool CENTRED, int MODE> static bool launch_forward(Device *dev, NormForward<T> a, Error *err) {
     NormShape &s = a.shape;
     bool wide = s.lanes > 32;
-    int processors = 0, blocks = forward_threads<T>(s.chunks, CENTRED, wide, MODE) / s.threads;
-    if (!CUDA(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->cuda->index), err)) return false;
-    uint32_t at_once = (uint32_t)(processors * (blocks > 0 ? blocks : 1) * s.together);
+    int blocks = forward_threads<T>(s.chunks, CENTRED, wide, MODE) / s.threads;
+    uint32_t at_once = (uint32_t)(dev->cuda->processors * (blocks > 0 ? blocks : 1) * s.together);
     s.repeat = (int)((s.parts + at_once - 1) / at_once);
     return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", forward_kernel<T, CENTRED, MODE>(s), norm_grid(s),
                   dim3(s.threads), norm_shared(s, CENTRED ? 2 : 1, wide ? sizeof(T) : sizeof(float)), a);

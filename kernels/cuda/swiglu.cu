@@ -226,7 +226,7 @@ static __device__ __forceinline__ void put_gradient(const GatedWalk &a, int out,
 }
 
 /* sB[c, j] of gate's or up's pair. */
-static __device__ __forceinline__ float small_at(const GatedWalk &a, int part, int64_t c, int j) {
+static __device__ __forceinline__ float scaled_b(const GatedWalk &a, int part, int64_t c, int j) {
     const LoraPart &p = a.outputs.lora.part[part];
     return c < a.product.cols && j < p.rank ? p.scale * p.b[c * p.ldb + j] : 0.0f;
 }
@@ -246,7 +246,7 @@ static __global__ void __launch_bounds__(Backward<NT>::BLOCK, 1) gated_backward_
     for (int at = 0; at < 8 * NT; at++) {
         int part = at / 4 / NT, step = at / 2 / NT % 2, nt = at / 2 % NT, half = at % 2, j = 8 * nt + lane / 4;
         int64_t c = column + 16 * step + 8 * half + 2 * (lane % 4);
-        small[part][step][nt][half] = pack_bf16(small_at(a, part, c, j), small_at(a, part, c + 1, j));
+        small[part][step][nt][half] = pack_bf16(scaled_b(a, part, c, j), scaled_b(a, part, c + 1, j));
     }
     float sum[OUTS][2][NT][4] = {};
     const bf16 *gate = a.gate + row * a.ld, *up = a.up + row * a.ld, *dy = a.dy + row * a.lddy;
@@ -334,7 +334,7 @@ static bool sizes_fit(const SwigluBackwardArgs *a, const GatedLora *lora) {
 }
 
 /* Which NT: 0 where the kernel does not fit. Dropout takes registers that NT = 2 has not. */
-static int tiles_across(const Device *dev, const SwigluBackwardArgs *a, const GatedLora *lora) {
+static int backward_tiles(const Device *dev, const SwigluBackwardArgs *a, const GatedLora *lora) {
     size_t most = block_shared(dev);
     const LoraPart *p = lora->outputs.part;
     bool narrow = p[0].rank <= 16 && p[1].rank <= 16 && lora->product.rank <= 16 && !lora->product.drops;
@@ -480,7 +480,7 @@ extern "C" size_t cuda_swiglu_backward_scratch(const Device *dev, const SwigluBa
     if (!a->dy.rows || !wants_any(a)) return 0;
     GatedLora lora = lora_of(a);
     Carve c = carve_from(NULL);
-    int tiles = tiles_across(dev, a, &lora);
+    int tiles = backward_tiles(dev, a, &lora);
     if (tiles == 2)
         walk_of<2>(a, &lora, &c);
     else if (tiles == 4)
@@ -497,7 +497,7 @@ extern "C" bool cuda_swiglu_backward(Device *dev, const SwigluBackwardArgs *a, E
     if (!scratch) return fail_in(err, "swiglu_backward");
     GatedLora lora = lora_of(a);
     Carve c = carve_from(scratch);
-    int tiles = tiles_across(dev, a, &lora);
+    int tiles = backward_tiles(dev, a, &lora);
     if (tiles == 2) return backward_together<2>(dev, a, &lora, &c, err) || fail_in(err, "swiglu_backward");
     if (tiles == 4) return backward_together<4>(dev, a, &lora, &c, err) || fail_in(err, "swiglu_backward");
     Apart p = apart_of(a, &lora, &c);

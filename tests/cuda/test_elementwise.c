@@ -249,9 +249,9 @@ static void test_rope_past_table(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activation),
-        cmocka_unit_test(test_add),    cmocka_unit_test(test_convert),       cmocka_unit_test(test_random),
-        cmocka_unit_test(test_rope),   cmocka_unit_test(test_rope_view),     cmocka_unit_test(test_rope_past_table),
+        cmocka_unit_test(test_activation),      cmocka_unit_test(test_add),  cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_random),          cmocka_unit_test(test_rope), cmocka_unit_test(test_rope_view),
+        cmocka_unit_test(test_rope_past_table),
     };
     return cmocka_run_group_tests_name("cuda elementwise", tests, NULL, NULL);
 }

@@ -8,18 +8,21 @@ typedef struct Case {
     float p;            /* of the down projection's dropout */
 } Case;
 
-/* Alone: dense and aligned, with a tail, rows apart, beginning anywhere, nothing at all. Then with pairs: every rank that
- * the kernels take differently, sizes that end within tiles, strips and groups of rows, odd ones. */
-static const Case CASES[] = {
-    {1, 1, 0, 0, false, 0, 0, 0, 0},       {3, 17, 2, 0, true, 0, 0, 0, 0},       {5, 0, 8, 0, false, 0, 0, 0, 0},
-    {1, 1003, 0, 0, true, 0, 0, 0, 0},     {0, 8, 0, 0, false, 8, 8, 8, 0},       {7, 40, 8, 0, true, 0, 0, 0, 0},
-    {6, 333, 3, 0, false, 0, 0, 0, 0},     {4, 136, 0, 1, true, 0, 0, 0, 0},      {40, 1000, 24, 0, true, 0, 0, 0, 0},
-    {1, 64, 0, 0, false, 8, 8, 8, 0},      {17, 72, 8, 0, true, 16, 16, 16, 0},   {33, 520, 0, 0, true, 8, 16, 16, 0},
-    {70, 1096, 0, 0, true, 16, 16, 16, 0}, {130, 56, 0, 0, false, 16, 8, 8, 0.25f}, {300, 48, 0, 0, true, 16, 16, 16, 0},
-    {150, 264, 8, 0, false, 0, 16, 8, 0},  {66, 512, 0, 0, true, 16, 0, 0, 0},    {90, 40, 0, 0, true, 0, 0, 16, 0.1f},
-    {40, 300, 4, 0, false, 8, 8, 8, 0},    {33, 264, 0, 0, true, 24, 32, 32, 0},  {80, 520, 0, 0, false, 32, 16, 8, 0.5f},
-    {20, 31, 1, 0, true, 3, 2, 5, 0.25f},  {70, 96, 0, 0, true, 40, 8, 48, 0},    {80, 64, 0, 0, false, 8, 8, 72, 0.1f},
-    {140, 96, 0, 1, true, 8, 8, 8, 0}};
+/* Alone: dense and aligned, with a tail, rows apart, beginning anywhere, nothing at all. Then with pairs: every rank
+ * that the kernels take differently, sizes that end within tiles, strips and groups of rows, odd ones. */
+static const Case CASES[] = {{1, 1, 0, 0, false, 0, 0, 0, 0},         {3, 17, 2, 0, true, 0, 0, 0, 0},
+                             {5, 0, 8, 0, false, 0, 0, 0, 0},         {1, 1003, 0, 0, true, 0, 0, 0, 0},
+                             {0, 8, 0, 0, false, 8, 8, 8, 0},         {7, 40, 8, 0, true, 0, 0, 0, 0},
+                             {6, 333, 3, 0, false, 0, 0, 0, 0},       {4, 136, 0, 1, true, 0, 0, 0, 0},
+                             {40, 1000, 24, 0, true, 0, 0, 0, 0},     {1, 64, 0, 0, false, 8, 8, 8, 0},
+                             {17, 72, 8, 0, true, 16, 16, 16, 0},     {33, 520, 0, 0, true, 8, 16, 16, 0},
+                             {70, 1096, 0, 0, true, 16, 16, 16, 0},   {130, 56, 0, 0, false, 16, 8, 8, 0.25f},
+                             {300, 48, 0, 0, true, 16, 16, 16, 0},    {150, 264, 8, 0, false, 0, 16, 8, 0},
+                             {66, 512, 0, 0, true, 16, 0, 0, 0},      {90, 40, 0, 0, true, 0, 0, 16, 0.1f},
+                             {40, 300, 4, 0, false, 8, 8, 8, 0},      {33, 264, 0, 0, true, 24, 32, 32, 0},
+                             {80, 520, 0, 0, false, 32, 16, 8, 0.5f}, {20, 31, 1, 0, true, 3, 2, 5, 0.25f},
+                             {70, 96, 0, 0, true, 40, 8, 48, 0},      {80, 64, 0, 0, false, 8, 8, 72, 0.1f},
+                             {140, 96, 0, 1, true, 8, 8, 8, 0}};
 
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 

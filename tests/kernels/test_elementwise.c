@@ -245,9 +245,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_functions), cmocka_unit_test(test_activation),
-        cmocka_unit_test(test_convert),   cmocka_unit_test(test_add),    cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_noise),     cmocka_unit_test(test_rope),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_functions), cmocka_unit_test(test_activation), cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_add),       cmocka_unit_test(test_dropout),    cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_rope),      cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("elementwise", tests, NULL, NULL);
 }

@@ -19,8 +19,7 @@ static Tensor output(Bench *t, Tensor input, bool alias) {
 
 static Lora pair_of(Bench *t, int in, int out, int rank, float scale, Dropout dropout) {
     if (!rank) return (Lora){0};
-    return (Lora){
-        .a = tensor(t, rank, in, 0), .b = tensor(t, out, rank, 0), .scale = scale, .dropout = dropout};
+    return (Lora){.a = tensor(t, rank, in, 0), .b = tensor(t, out, rank, 0), .scale = scale, .dropout = dropout};
 }
 
 static void forward_case(const Case *p) {
@@ -35,8 +34,7 @@ static void forward_case(const Case *p) {
             double gate = (double)at(a.gate, r, c), product = gate * sigmoid_ref(gate) * (double)at(a.up, r, c);
             y[r * p->f + c] = product;
             for (int j = 0; j < p->down; j++)
-                low[r * p->down + j] +=
-                    product * mask_ref(&a.down.dropout, r, c, p->f) * (double)at(a.down.a, j, c);
+                low[r * p->down + j] += product * mask_ref(&a.down.dropout, r, c, p->f) * (double)at(a.down.a, j, c);
         }
     a.y = output(&t, p->n % 2 ? a.gate : a.up, p->alias);
     RUN(&t, swiglu, &a);
@@ -50,9 +48,8 @@ static void backward_case(const Case *p, bool all) {
     Bench t;
     bench_open(&t, 2, 41);
     int64_t n = p->n, f = p->f, rank = p->gate + p->up;
-    SwigluBackwardArgs a = {.gate = scaled(&t, n, f, p->pad, 6.0f),
-                            .up = tensor(&t, n, f, p->pad),
-                            .dy = tensor(&t, n, f, p->pad)};
+    SwigluBackwardArgs a = {
+        .gate = scaled(&t, n, f, p->pad, 6.0f), .up = tensor(&t, n, f, p->pad), .dy = tensor(&t, n, f, p->pad)};
     Dropout none = {0};
     a.down.lora = pair_of(&t, p->f, 5, p->down, 2.0f, dropout_key(&t, n, p->p));
     a.gate_up.lora[0] = pair_of(&t, 7, p->f, p->gate, 1.5f, none);
