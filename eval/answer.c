@@ -6,8 +6,7 @@
 #include "eval/journal.h"
 
 AnswerOptions answer_options_default(void) {
-    return (AnswerOptions){.generate = {.max_new = 160, .beams = 1, .top_p = 1, .repetition_penalty = 1, .seed = 1},
-                           .clips = 16};
+    return (AnswerOptions){.generate = {.max_new = 160, .beams = 1, .top_p = 1, .repetition_penalty = 1, .seed = 1}};
 }
 
 int32_t *stop_ids(const Run *run, int *count, Error *err) {
@@ -158,7 +157,8 @@ static bool answer_batch(Work *work, const uint32_t *at, int count, Error *err) 
 }
 
 static bool answer_all(Work *work, Error *err) {
-    size_t count = work->split->count, left = 0;
+    size_t count = work->split->count, left = 0, together = (size_t)work->options->clips;
+    if (!together) together = (size_t)device_sequences(work->run->dev);
     uint32_t *order = memory_new(count, sizeof *order, err), *at = memory_new(count, sizeof *at, err);
     bool ok = order && at && control_order(work->run, work->split, work->options->control, order, err);
     for (size_t i = 0; ok && i < count; i++) {
@@ -170,7 +170,7 @@ static bool answer_all(Work *work, Error *err) {
     Progress progress;
     progress_begin(&progress, "answering", "clips", (int64_t)(count - left), (int64_t)count);
     for (size_t done = 0; ok && done < left;) {
-        size_t batch = left - done < (size_t)work->options->clips ? left - done : (size_t)work->options->clips;
+        size_t batch = left - done < together ? left - done : together;
         ok = answer_batch(work, at + done, (int)batch, err);
         done += batch;
         progress_update(&progress, (int64_t)(count - left + done), NULL);

@@ -9,7 +9,7 @@ typedef struct AnswerOptions {
     GenerateOptions generate; /* stop ids are filled in by answers_make */
     Control control;
     bool rank;           /* the emotion by likelihood of each class instead of the generated one */
-    int64_t clips;       /* generated together */
+    int64_t clips;       /* generated together; 0: as many as suit the device */
     const char *journal; /* answers are kept here as they come, and found again after a kill; null: nowhere */
 } AnswerOptions;
 

@@ -108,6 +108,8 @@ DType device_dtype(const Device *dev) { return dev->dtype; }
 
 int64_t device_chunk(const Device *dev) { return dev->kind == DEVICE_CUDA ? 1 << 28 : 1 << 24; }
 
+int device_sequences(const Device *dev) { return dev->kind == DEVICE_CUDA ? 64 : 16; }
+
 int64_t device_prefill(const Device *dev) { return dev->kind == DEVICE_CUDA ? 2048 : 1024; }
 
 size_t device_cache_bytes(Device *dev) {

@@ -37,11 +37,13 @@ DType device_dtype(const Device *dev);      /* what activations and frozen weigh
  * to stay small, enough that what each chunk reads anew does not count and a GPU is kept busy. */
 int64_t device_chunk(const Device *dev);
 
+/* How many sequences generation is best given at a time: a GPU's steps take hardly longer for many. */
+int device_sequences(const Device *dev);
+
 /* How many tokens of prompts go through all weights together: enough that reading those does not count. */
 int64_t device_prefill(const Device *dev);
 
-/* What generation's caches may take of memory. A GPU's steps of many sequences take hardly longer than of few, so
- * there it is half of what is free, within reason. */
+/* What generation's caches may take of memory: of a GPU's half of what is free, within reason. */
 size_t device_cache_bytes(Device *dev);
 
 /* 256-byte aligned, zeroed. */
