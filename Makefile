@@ -183,8 +183,9 @@ emu:
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-check $(EMU_CHECK) $(call EMU_PROGRAMS,$(BUILD)-emu-check)
 	$(MAKE) -j$(JOBS) BUILD=$(BUILD)-emu-asan CUDA=emu $(ASAN) $(call EMU_PROGRAMS,$(BUILD)-emu-asan)
 	EMU_GUARD=1 tests/emu/run.sh warps $(BUILD)-emu/tests/cuda/test_device
-	tests/emu/run.sh "forward warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
+	tests/emu/run.sh "warps-reversed shuffled:1" $(call EMU_PROGRAMS,$(BUILD)-emu)
 	EMU_ARCH=80 tests/emu/run.sh reversed $(call EMU_PROGRAMS,$(BUILD)-emu)
+	EMU_ARCH=89 tests/emu/run.sh forward $(call EMU_PROGRAMS,$(BUILD)-emu)
 	tests/emu/run.sh warps $(call EMU_STEPS,$(BUILD)-emu)
 	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/emu/run.sh warps $(BUILD)-emu/tests/kernels/test_comm
 	SEMOLLM_NCCL=$(abspath $(call NCCL_FAKE,$(BUILD)-emu)) tests/e2e/ranks.sh $(BUILD)-emu/semollm cuda

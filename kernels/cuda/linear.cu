@@ -48,14 +48,15 @@ struct Forward {
     size_t used;     /* of scratch */
 };
 
-static Forward forward_plan(const LinearArgs *a, const LoraParts *lora, const Skinny *s, char *scratch) {
+static Forward forward_plan(const Device *dev, const LinearArgs *a, const LoraParts *lora, const Skinny *s,
+                            char *scratch) {
     Carve c = carve_from(scratch);
     Forward f = {};
     bool apart = tensor_present(a->residual) && a->act != ACT_NONE;
     f.y = apart ? carve_tensor(&c, a->y.dtype, a->y.rows, a->y.cols) : a->y;
     if (!apart) f.residual = a->residual;
     if (lora->rank && !a->tail) f.b = carve_tensor(&c, a->weight.dtype, a->weight.rows, (lora->rank + 7) / 8 * 8);
-    if (!a->low_known) f.walk = carve(&c, skinny_scratch(s, lora));
+    if (!a->low_known) f.walk = carve(&c, skinny_scratch(dev, s, lora));
     f.used = c.used;
     return f;
 }
@@ -85,7 +86,7 @@ static bool forward_lora(Device *dev, const LinearArgs *a, const LoraParts *lora
 extern "C" size_t cuda_linear_scratch(const Device *dev, const LinearArgs *a) {
     LoraParts lora = lora_parts(a->lora, a->x.cols);
     Skinny s = forward_skinny(dev, a, &lora);
-    return forward_plan(a, &lora, &s, NULL).used;
+    return forward_plan(dev, a, &lora, &s, NULL).used;
 }
 
 extern "C" bool cuda_linear(Device *dev, const LinearArgs *a, Error *err) {
@@ -94,7 +95,7 @@ extern "C" bool cuda_linear(Device *dev, const LinearArgs *a, Error *err) {
     Skinny s = forward_skinny(dev, a, &lora);
     char *scratch = (char *)device_scratch(dev, cuda_linear_scratch(dev, a), err);
     if (!scratch) return fail_in(err, "linear");
-    Forward f = forward_plan(a, &lora, &s, scratch);
+    Forward f = forward_plan(dev, a, &lora, &s, scratch);
     bool ok = lora.rank ? forward_lora(dev, a, &lora, &s, &f, err)
                         : product(dev, a, a->x, a->weight, f.residual, f.y, true, err);
     AddArgs sum = {a->residual, f.y, a->y, 1.0f, 1.0f};
@@ -154,7 +155,7 @@ static Backward backward_plan(const Device *dev, const LinearBackwardArgs *a, co
         b.dlow = carve_tensor(&c, a->dy.dtype, n, (lora->rank + 7) / 8 * 8);
     if (lora->rank && !a->tail) b.a = carve_tensor(&c, a->weight.dtype, lora->rank, a->weight.cols);
     Skinny first = dy_skinny(a, b.dlow), second = x_skinny(a, b.dlow);
-    size_t one = skinny_scratch(&first, lora), two = any_gradient(a->da) ? skinny_scratch(&second, lora) : 0;
+    size_t one = skinny_scratch(dev, &first, lora), two = any_gradient(a->da) ? skinny_scratch(dev, &second, lora) : 0;
     b.walk = carve(&c, one > two ? one : two);
     if (tensor_present(a->dbias))
         b.column_sums = (float *)carve(&c, (size_t)(sum_groups(n) * a->dy.cols) * sizeof(float));

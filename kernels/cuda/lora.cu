@@ -391,14 +391,25 @@ int64_t most_groups(int strips, int64_t rows, int beside) {
     return best;
 }
 
+/* Two passes of fewer where a block cannot have so much shared memory. */
+static int tiles_on(const Device *dev, int rank) {
+    int nt = tiles_across(rank);
+    return nt == 8 && Layout<8>::MASKED > block_shared(dev) ? 6 : nt;
+}
+
+/* Whether dropout's masked tile fits beside inner rows' sums, which is so on all GPUs but those with the least. */
+static bool masks_fit(const Device *dev, const Skinny *s, const LoraParts *lora) {
+    return !(lora->drops && !s->of_dy && wants_inner(s)) || Layout<8>::ALL <= block_shared(dev);
+}
+
 /* The plan of a walk, without its partial sums' memory. */
-template <typename T> static Walk<T> walk_of(const Skinny *s, const LoraParts *lora) {
-    Walk<T> k = {};
-    int rank = rank_across(s, lora), nt = tiles_across(rank);
+static Walk<bf16> walk_of(const Device *dev, const Skinny *s, const LoraParts *lora) {
+    Walk<bf16> k = {};
+    int rank = rank_across(s, lora), nt = tiles_on(dev, rank);
     bool inner = wants_inner(s), gradient = wants_gradient(s);
-    k.large = (const T *)s->large.data, k.ld = s->large.ld, k.rows = s->large.rows, k.cols = s->large.cols;
-    k.low = (const T *)s->low.data, k.ldlow = s->low.ld;
-    k.gamma = (const T *)s->gamma.data, k.rstd = (const float *)s->rstd.data, k.ldrstd = s->rstd.ld;
+    k.large = (const bf16 *)s->large.data, k.ld = s->large.ld, k.rows = s->large.rows, k.cols = s->large.cols;
+    k.low = (const bf16 *)s->low.data, k.ldlow = s->low.ld;
+    k.gamma = (const bf16 *)s->gamma.data, k.rstd = (const float *)s->rstd.data, k.ldrstd = s->rstd.ld;
     k.lora = *lora, k.of_dy = s->of_dy;
     bool few = !gradient && k.rows <= FEW_ROWS;
     k.strip = tiles_beside(nt, inner, gradient) * TILE_COLS * (few ? 1 : (int)WARPS);
@@ -421,15 +432,15 @@ static int64_t inner_floats(const Skinny *s, const Walk<bf16> &k) {
     return wants_inner(s) ? (rows > few ? rows : few) * k.width : 0;
 }
 
-static int64_t gradient_floats(const Skinny *s, const Walk<bf16> &k) {
-    int beside = blocks_beside(tiles_across(rank_across(s, &k.lora)));
+static int64_t gradient_floats(const Device *dev, const Skinny *s, const Walk<bf16> &k) {
+    int beside = blocks_beside(tiles_on(dev, rank_across(s, &k.lora)));
     return wants_gradient(s) ? most_groups(strip_count(k), k.rows, beside) * k.width * k.cols : 0;
 }
 
-size_t skinny_scratch(const Skinny *s, const LoraParts *lora) {
+size_t skinny_scratch(const Device *dev, const Skinny *s, const LoraParts *lora) {
     if (!lora->rank || s->large.dtype != DTYPE_BF16) return 0;
-    Walk<bf16> k = walk_of<bf16>(s, lora);
-    size_t sums = (size_t)(inner_floats(s, k) + gradient_floats(s, k)) * sizeof(float);
+    Walk<bf16> k = walk_of(dev, s, lora);
+    size_t sums = (size_t)(inner_floats(s, k) + gradient_floats(dev, s, k)) * sizeof(float);
     size_t packed = by_rows(s) && k.rows > FEW_ROWS ? (size_t)(lora->rank * k.cols) * sizeof(bf16) : 0;
     return sums > packed ? sums : packed;
 }
@@ -466,11 +477,11 @@ template <int NT> static bool walk(Device *dev, const Walk<bf16> &k, bool inner,
 }
 
 static bool skinny_tiles(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err) {
-    Walk<bf16> k = walk_of<bf16>(s, lora);
+    Walk<bf16> k = walk_of(dev, s, lora);
     bool inner = wants_inner(s), gradient = wants_gradient(s), ok;
     k.inner = (float *)scratch;
     k.gradient = k.inner + inner_floats(s, k);
-    switch (tiles_across(rank_across(s, lora))) {
+    switch (tiles_on(dev, rank_across(s, lora))) {
     case 2:
         ok = walk<2>(dev, k, inner, gradient, err);
         break;
@@ -496,7 +507,7 @@ bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, 
         made.gate = made.up = Tensor();
         return gated_unit(dev, s->gate, s->up, s->large, err) && skinny(dev, &made, lora, scratch, err);
     }
-    if (whole) return inner_by_rows(dev, walk_of<bf16>(s, lora), s, scratch, err);
-    if (tiles_fit(s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
+    if (whole) return inner_by_rows(dev, walk_of(dev, s, lora), s, scratch, err);
+    if (tiles_fit(s, lora) && masks_fit(dev, s, lora)) return skinny_tiles(dev, s, lora, scratch, err);
     return skinny_plain(dev, s, lora, err);
 }

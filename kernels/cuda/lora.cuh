@@ -40,7 +40,7 @@ struct Skinny {
     Tensor gamma, rstd;            /* as in LinearBackwardArgs, where da is wanted alone; or absent */
 };
 
-size_t skinny_scratch(const Skinny *s, const LoraParts *lora);
+size_t skinny_scratch(const Device *dev, const Skinny *s, const LoraParts *lora);
 bool skinny(Device *dev, const Skinny *s, const LoraParts *lora, void *scratch, Error *err);
 
 /* tail = low, then zeros. */

@@ -423,17 +423,17 @@ struct Apart {
     void *walk;
 };
 
-static Apart apart_of(const SwigluBackwardArgs *a, const GatedLora *lora, Carve *c) {
+static Apart apart_of(const Device *dev, const SwigluBackwardArgs *a, const GatedLora *lora, Carve *c) {
     Apart p = {};
     int64_t n = product_rows(a);
     if (n) p.y = carve_tensor(c, a->dy.dtype, n, a->dy.cols);
     SwigluBackwardArgs some = rows_of(a, 0, n);
     Skinny of_product = product_skinny(&some, p.y);
-    size_t most = n ? skinny_scratch(&of_product, &lora->product) : 0;
+    size_t most = n ? skinny_scratch(dev, &of_product, &lora->product) : 0;
     for (int part = 0; part < 2; part++) {
         LoraParts alone;
         Skinny s = output_skinny(a, part, &alone);
-        size_t bytes = skinny_scratch(&s, &alone);
+        size_t bytes = skinny_scratch(dev, &s, &alone);
         if (bytes > most) most = bytes;
     }
     p.walk = carve(c, most);
@@ -486,7 +486,7 @@ extern "C" size_t cuda_swiglu_backward_scratch(const Device *dev, const SwigluBa
     else if (tiles == 4)
         walk_of<4>(a, &lora, &c);
     else
-        apart_of(a, &lora, &c);
+        apart_of(dev, a, &lora, &c);
     return c.used;
 }
 
@@ -500,7 +500,7 @@ extern "C" bool cuda_swiglu_backward(Device *dev, const SwigluBackwardArgs *a, E
     int tiles = backward_tiles(dev, a, &lora);
     if (tiles == 2) return backward_together<2>(dev, a, &lora, &c, err) || fail_in(err, "swiglu_backward");
     if (tiles == 4) return backward_together<4>(dev, a, &lora, &c, err) || fail_in(err, "swiglu_backward");
-    Apart p = apart_of(a, &lora, &c);
+    Apart p = apart_of(dev, a, &lora, &c);
     return backward_apart(dev, a, &p, err) || fail_in(err, "swiglu_backward");
 }
 
@@ -517,10 +517,10 @@ static Skinny forward_skinny(const SwigluArgs *a) {
     return s;
 }
 
-extern "C" size_t cuda_swiglu_scratch(const Device *, const SwigluArgs *a) {
+extern "C" size_t cuda_swiglu_scratch(const Device *dev, const SwigluArgs *a) {
     LoraParts lora = forward_lora(a);
     Skinny s = forward_skinny(a);
-    return skinny_scratch(&s, &lora);
+    return skinny_scratch(dev, &s, &lora);
 }
 
 extern "C" bool cuda_swiglu(Device *dev, const SwigluArgs *a, Error *err) {

@@ -515,7 +515,8 @@ static int arch(void) {
     return asked ? atoi(asked) : 90;
 }
 
-static int shared_optin(void) { return arch() >= 90 ? 227 * 1024 : 163 * 1024; }
+/* Gaming and inference GPUs (sm_86, sm_89) have less than their generation's large ones. */
+static int shared_optin(void) { return (arch() >= 90 ? 227 : arch() == 80 ? 163 : 99) * 1024; }
 
 extern "C" cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device) {
     ENTER(CALL, cudaSuccess);
