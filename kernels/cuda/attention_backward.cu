@@ -80,7 +80,8 @@ static __device__ __forceinline__ void rotate_back(float o[D / 8][4], const Atte
 
 /* Whether that does: a head as wide as the least D that holds it, and pairs of the table's numbers at a time. */
 static bool rotates_in_place(const AttentionBackwardArgs *b) {
-    return b->forward.dim % 32 == 0 && (uintptr_t)b->rope.data % 8 == 0 && b->rope.ld % 2 == 0;
+    return !tensor_present(b->forward.bias) && b->forward.dim % 32 == 0 && (uintptr_t)b->rope.data % 8 == 0 &&
+           b->rope.ld % 2 == 0;
 }
 
 static bool rotate_rows_back(Device *dev, const AttentionBackwardArgs *b, Tensor x, int heads, Error *err) {
@@ -198,6 +199,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
     query_gradient_kernel(AttentionBackwardArgs b, int together, bool whole, const float *stats, float *partial,
                           int reach) {
     const AttentionArgs &a = b.forward;
+    if (BIAS) together = 1; /* said here, divisions by it need no registers */
     constexpr int KEYS = streamed<D>(), TILE = KEYS * pitch<D>();
     int s = segment_of_block(a.queries, together, blockIdx.x);
     Segment segment = segment_at(a, s);
@@ -260,7 +262,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
     __syncthreads();
     if (diagonals && lane_id() < WARP_ROWS - 1) diagonals[(most + STRIP - 1) / STRIP * STRIP + lane_id()] = w.carry;
     if (BIAS && b.dgate.data) write_dgate(w, b.dgate, segment, head, row);
-    if (b.rope.data) rotate_back<D>(w.dq, b, segment.first_query, together, row, rows);
+    if (!BIAS && b.rope.data) rotate_back<D>(w.dq, b, segment.first_query, together, row, rows);
     float scale[2] = {a.scale, a.scale};
     store_rows<D>(dq, row, rows, w.dq, scale, tiles + warp_id() * WARP_ROWS * pitch<D>());
 }
@@ -423,7 +425,7 @@ static __global__ void __launch_bounds__(THREADS, 2)
     }
     bf16 *room = held + warp_id() * WARP_ROWS * pitch<D>(); /* only this warp read its keys and values */
     __syncwarp();
-    if (b.rope.data) rotate_back<D>(w.dk, b, segment.first_key, 1, key, segment.nk);
+    if (!BIAS && b.rope.data) rotate_back<D>(w.dk, b, segment.first_key, 1, key, segment.nk);
     float scale[2] = {a.scale, a.scale}, one[2] = {1.0f, 1.0f};
     store_rows<D>(dk, key, segment.nk, w.dk, scale, room);
     store_rows<D>(dv, key, segment.nk, w.dv, one, room + HELD);
