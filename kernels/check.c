@@ -472,7 +472,7 @@ bool check_swiglu_backward(const Device *dev, const SwigluBackwardArgs *a, Error
     if (tensor_present(a->down.da)) need(c, "down.dlow", a->down.dlow, n, down);
     maybe32(c, "down.da", a->down.da, down, f);
     for (int i = 0; i < 2; i++) {
-        int64_t r = need_pair(c, &a->gate_up.lora[i], 0, f, ANY);
+        int64_t r = need_pair(c, &a->gate_up.lora[i], 0, f, ANY); /* of no rows: its dropout is its input's */
         require(c, r || !tensor_present(a->gate_up.db[i]), "gate_up.db is wanted of outputs without a pair");
         maybe32(c, "gate_up.db", a->gate_up.db[i], f, r);
         rank += r;

@@ -11,6 +11,7 @@ struct Device {
     char *scratch;
     size_t scratch_bytes;
     float *tiles;            /* CPU: TILE_FLOATS for each thread, for blocks that an op works on */
+    size_t block_shared;     /* CUDA: bytes of shared memory that a block can have */
     struct CudaDevice *cuda; /* CUDA: streams, staging, chosen algorithms */
     struct Plan *plan;       /* a planning device's: it stands for one of `kind` and holds nothing */
     struct Profile *profile; /* while operations are timed */

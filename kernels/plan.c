@@ -33,8 +33,13 @@ Device *device_open_plan(DeviceKind of, DType dtype, Error *err) {
     }
     plan->next = FIRST_ADDRESS;
     *dev = (Device){.kind = of, .dtype = dtype, .plan = plan};
+    if (of == DEVICE_CUDA) plan_block_shared(dev, 227 * 1024);
     return dev;
 }
+
+void plan_block_shared(Device *dev, size_t bytes) { dev->block_shared = bytes; }
+
+size_t device_block_shared(const Device *dev) { return dev->block_shared; }
 
 bool device_plans(const Device *dev) { return dev->plan != NULL; }
 

@@ -32,6 +32,11 @@ typedef struct PlannedWork {
 Device *device_open_plan(DeviceKind of, DType dtype, Error *err);
 bool device_plans(const Device *dev);
 
+/* Bytes of shared memory that a block of the GPU it stands for can have: kernels are chosen by that, and so their
+ * scratch. Of the largest GPUs, 227 KiB, until it is said. */
+void plan_block_shared(Device *dev, size_t bytes);
+size_t device_block_shared(const Device *dev); /* of any device; 0: the CPU's */
+
 size_t plan_bytes(const Device *dev);   /* allocated now, scratch included */
 size_t plan_scratch(const Device *dev); /* reserved */
 

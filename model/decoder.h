@@ -134,7 +134,8 @@ SessionUse session_use(const DecoderSession *session);
 bool session_prefill(DecoderSession *session, Tensor embeddings, const int32_t *cu, const int32_t *slot, int count,
                      float *logits, Error *err);
 
-/* Appends token[i] to slot[i]; logits [count, vocab] (or null) of what follows. Each slot at most once. */
+/* Appends token[i] to slot[i]; logits [count, vocab] (or null) of what follows. Each slot at most once. LoRA's
+ * parameters are those of the last session_prefill. */
 bool session_step(DecoderSession *session, const int32_t *slot, const int32_t *token, int count, float *logits,
                   Error *err);
 

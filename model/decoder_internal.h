@@ -52,7 +52,7 @@ typedef struct Cache {
     Tensor *k, *v; /* [layers] of [slots · capacity, kv_heads · dim] */
     int64_t capacity, longest;
     const int32_t *slot, *length; /* [n], device */
-    bool step;                    /* queries read the cache; else the packed keys */
+    bool step; /* queries read the cache, LoRA lies beside the weights; else the packed keys, and it is packed */
 } Cache;
 
 /* One trip through the layers. */

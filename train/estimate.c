@@ -94,6 +94,7 @@ static bool open_model(Estimate *e, Error *err) {
     SpeechLlmConfig config = config_model(run->config);
     config.drawn = true;
     run->dev = device_open_plan(DEVICE_CUDA, DTYPE_BF16, err);
+    if (run->dev) plan_block_shared(run->dev, machine_block_shared(e->machine));
     if (run->dev) run->model = speech_llm_open(run->dev, &config, err);
     if (!run->model) return false;
     SpeechLlmMemory memory = speech_llm_memory(run->model);

@@ -22,6 +22,8 @@ static const cyaml_schema_field_t FIELDS[] = {
     NUMBER(convolution_tflops),
     NUMBER(kernel_us),
     NUMBER(bus_gb_s),
+    CYAML_FIELD_FLOAT_PTR("block_shared_kib", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT, Machine,
+                          block_shared_kib),
     CYAML_FIELD_END};
 static const cyaml_schema_value_t SCHEMA = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, Machine, FIELDS)};
 
@@ -54,6 +56,12 @@ double machine_attention_bias(const Machine *machine) {
     return machine->attention_bias_tflops ? *machine->attention_bias_tflops : machine->attention_tflops;
 }
 
+static double shared_kib(const Machine *machine) {
+    return machine->block_shared_kib ? *machine->block_shared_kib : 227;
+}
+
+size_t machine_block_shared(const Machine *machine) { return (size_t)(shared_kib(machine) * 1024); }
+
 static bool check(const Machine *machine, const char *path, Error *err) {
     const struct {
         const char *key;
@@ -68,7 +76,8 @@ static bool check(const Machine *machine, const char *path, Error *err) {
                    {"attention_backward_tflops", machine->attention_backward_tflops, 1e7},
                    {"convolution_tflops", machine->convolution_tflops, 1e7},
                    {"kernel_us", machine->kernel_us, 1e6},
-                   {"bus_gb_s", machine->bus_gb_s, 1e6}};
+                   {"bus_gb_s", machine->bus_gb_s, 1e6},
+                   {"block_shared_kib", shared_kib(machine), 1e4}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!(numbers[i].value > 0 && numbers[i].value <= numbers[i].most))
             return fail_usage(err, "%s: %s must be more than 0 and at most %g, found %g", path, numbers[i].key,

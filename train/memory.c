@@ -23,6 +23,7 @@ bool memory_plan_open(MemoryPlan *plan, const Run *run, const SpeechLimits *limi
     config.drawn = true; /* config.json alone is read */
     *plan = (MemoryPlan){.limits = *limits};
     plan->dev = device_open_plan(device_kind(run->dev), device_dtype(run->dev), err);
+    if (plan->dev) plan_block_shared(plan->dev, device_block_shared(run->dev));
     plan->model = plan->dev ? speech_llm_open(plan->dev, &config, err) : NULL;
     if (plan->model) {
         SpeechLlmMemory frozen = speech_llm_memory(plan->model);

@@ -63,7 +63,6 @@ enum { ALLOWANCES = 64 };
 typedef struct CudaDevice {
     int index;
     char name[128];
-    size_t block_shared; /* bytes of shared memory that a block can have */
     int processors;
     cudaStream_t stream, copies; /* of the ops; of uploads on their way */
     CudaStaging staging;

@@ -69,7 +69,8 @@ int cuda_device_count(Error *err) {
 /* bf16 products on tensor cores and asynchronous copies came with it. */
 enum { OLDEST_GENERATION = 8 };
 
-static bool check_gpu(CudaDevice *cuda, int index, Error *err) {
+static bool check_gpu(Device *dev, int index, Error *err) {
+    CudaDevice *cuda = dev->cuda;
     int count = cuda_device_count(err);
     if (!count) return false;
     if (index < 0 || index >= count)
@@ -77,8 +78,8 @@ static bool check_gpu(CudaDevice *cuda, int index, Error *err) {
     struct cudaDeviceProp prop;
     if (!CUDA(cudaGetDeviceProperties(&prop, index), err)) return false;
     cuda->index = index;
-    cuda->block_shared = prop.sharedMemPerBlockOptin;
     cuda->processors = prop.multiProcessorCount;
+    dev->block_shared = prop.sharedMemPerBlockOptin;
     snprintf(cuda->name, sizeof cuda->name, "%.100s", prop.name);
     if (prop.major >= OLDEST_GENERATION) return true;
     return fail(err,
@@ -99,7 +100,7 @@ static bool open_staging(CudaStaging *s, Error *err) {
 
 bool cuda_device_open(Device *dev, int index, Error *err) {
     CudaDevice *cuda = dev->cuda = memory_new(1, sizeof *cuda, err);
-    return cuda && check_gpu(cuda, index, err) && CUDA(cudaSetDevice(index), err) &&
+    return cuda && check_gpu(dev, index, err) && CUDA(cudaSetDevice(index), err) &&
            CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), err) &&
            CUDA(cudaStreamCreateWithFlags(&cuda->copies, cudaStreamNonBlocking), err) &&
            open_staging(&cuda->staging, err) && cuda_gemms_open(dev, err);

@@ -231,9 +231,6 @@ static bool launch(Device *dev, Error *err, const char *name, void (*kernel)(P..
  * parentheses. */
 #define LAUNCH(dev, err, kernel, ...) launch(dev, err, #kernel, kernel, __VA_ARGS__)
 
-/* Bytes of shared memory that a block can have; of the largest GPUs where the device only plans. */
-static inline size_t block_shared(const Device *dev) { return dev->cuda ? dev->cuda->block_shared : 227 * 1024; }
-
 /* The rows of a launch in one dimension. */
 static inline dim3 blocks_for(int64_t items, int64_t each) { return dim3((unsigned)((items + each - 1) / each)); }
 

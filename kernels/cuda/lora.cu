@@ -394,12 +394,12 @@ int64_t most_groups(int strips, int64_t rows, int beside) {
 /* Two passes of fewer where a block cannot have so much shared memory. */
 static int tiles_on(const Device *dev, int rank) {
     int nt = tiles_across(rank);
-    return nt == 8 && Layout<8>::MASKED > block_shared(dev) ? 6 : nt;
+    return nt == 8 && Layout<8>::MASKED > dev->block_shared ? 6 : nt;
 }
 
 /* Whether dropout's masked tile fits beside inner rows' sums, which is so on all GPUs but those with the least. */
 static bool masks_fit(const Device *dev, const Skinny *s, const LoraParts *lora) {
-    return !(lora->drops && !s->of_dy && wants_inner(s)) || Layout<8>::ALL <= block_shared(dev);
+    return !(lora->drops && !s->of_dy && wants_inner(s)) || Layout<8>::ALL <= dev->block_shared;
 }
 
 /* The plan of a walk, without its partial sums' memory. */

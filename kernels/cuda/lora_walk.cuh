@@ -53,9 +53,10 @@ static __device__ __forceinline__ int part_of_output(const LoraParts &lora, int6
     return i;
 }
 
-/* Inner columns that a block works on at once, in eighths: as many as its registers hold; and the most. */
+/* The most inner columns that a block works on at once. */
 enum { ONE_PASS = 64 };
 
+/* How many it does, in eighths: as its registers hold. */
 static inline int tiles_across(int rank) { return rank <= 16 ? 2 : rank <= 32 ? 4 : rank <= 48 ? 6 : 8; }
 
 /* ---- what is wanted ---- */

@@ -171,7 +171,7 @@ static __device__ __forceinline__ void put_inner(const GatedWalk &a, const float
     int item = ((int)threadIdx.x + step * ITEMS) % At::BLOCK, r = item / (At::SUM_ROW / 4);
     int column = sum_at(r, item % (At::SUM_ROW / 4) * 4), up = column >= At::WIDTH;
     row += (int64_t)step * TILE_ROWS + r;
-    if (item >= ITEMS || row >= last || !k.lora.part[up].rank) return;
+    if (item >= ITEMS || row >= last || column % At::WIDTH >= k.lora.part[up].rank) return;
     sums += step % 2 * At::SUM_FLOATS;
     float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -181,7 +181,7 @@ static __device__ __forceinline__ void put_inner(const GatedWalk &a, const float
         total[2] += bits_float(raw.z), total[3] += bits_float(raw.w);
     }
     int64_t strip = blockIdx.x + (up ? a.up_strips : 0);
-    store16(k.inner + (strip * k.rows + row) * At::WIDTH + column % At::WIDTH,
+    store16(k.inner + (strip * k.rows + row) * k.width + column % At::WIDTH,
             make_uint4(float_bits(total[0]), float_bits(total[1]), float_bits(total[2]), float_bits(total[3])));
 }
 
@@ -215,7 +215,7 @@ static __device__ __forceinline__ void put_gradient(const GatedWalk &a, int out,
         int nt = at / 4, half = at % 2, mt = at / 2 % 2, j = 8 * nt + 2 * (lane % 4);
         int64_t c = column + 16 * mt + 8 * half + lane / 4;
         float first = sum[mt][nt][2 * half], second = sum[mt][nt][2 * half + 1];
-        if (c >= a.product.cols) continue;
+        if (c >= a.product.cols || j >= k.width) continue;
         if (out != OUT_PRODUCT) {
             *(float2 *)(k.gradient + (group * k.cols + from + c) * k.width + j) = make_float2(first, second);
         } else {
@@ -316,13 +316,20 @@ static bool wants_gate_up(const SwigluBackwardArgs *a) {
 
 static bool wants_any(const SwigluBackwardArgs *a) { return wants_gate_up(a) || tensor_present(a->down.da); }
 
+/* A group has no more elements than 32-bit offsets reach, bytes and the rows that are loaded ahead included: so many rows
+ * make that many groups at least. No limit of the rows themselves: what fewer need must never be more. */
+enum { GROUP_ELEMENTS = 1 << 30, WIDEST_ROW = 1 << 22 };
+
+static int64_t widest_ld(const SwigluBackwardArgs *a) { return a->gate.ld > a->dy.ld ? a->gate.ld : a->dy.ld; }
+
+static int64_t least_groups(const SwigluBackwardArgs *a) { return a->dy.rows * widest_ld(a) / GROUP_ELEMENTS + 1; }
+
 /* Whether 16-byte copies, whole fragments and 32-bit offsets do, and sums fit registers. */
 static bool sizes_fit(const SwigluBackwardArgs *a, const GatedLora *lora) {
     const Tensor large[] = {a->gate, a->up, a->dy, a->dgate, a->dup};
     const Tensor small[] = {a->gate_up.low, a->down.dlow};
     const LoraPart *parts[] = {&lora->outputs.part[0], &lora->outputs.part[1], &lora->product.part[0]};
-    int64_t ld = a->gate.ld > a->dy.ld ? a->gate.ld : a->dy.ld;
-    if (a->dy.dtype != DTYPE_BF16 || a->dy.rows * ld > UINT32_MAX / 4) return false;
+    if (a->dy.dtype != DTYPE_BF16 || widest_ld(a) > WIDEST_ROW) return false;
     if (a->up.ld != a->gate.ld || a->dgate.ld != a->gate.ld || a->dup.ld != a->gate.ld) return false;
     for (Tensor t : large)
         if (!rows_whole(t)) return false;
@@ -335,7 +342,7 @@ static bool sizes_fit(const SwigluBackwardArgs *a, const GatedLora *lora) {
 
 /* Which NT: 0 where the kernel does not fit. Dropout takes registers that NT = 2 has not. */
 static int backward_tiles(const Device *dev, const SwigluBackwardArgs *a, const GatedLora *lora) {
-    size_t most = block_shared(dev);
+    size_t most = dev->block_shared;
     const LoraPart *p = lora->outputs.part;
     bool narrow = p[0].rank <= 16 && p[1].rank <= 16 && lora->product.rank <= 16 && !lora->product.drops;
     if (!sizes_fit(a, lora)) return 0;
@@ -355,21 +362,24 @@ template <int NT> static GatedWalk walk_of(const SwigluBackwardArgs *a, const Ga
     w.gradient[OUT_GATE] = tensor_present(a->gate_up.db[0]), w.gradient[OUT_UP] = tensor_present(a->gate_up.db[1]);
     w.gradient[OUT_PRODUCT] = tensor_present(a->down.da);
     Walk<bf16> k = {};
-    k.rows = n, k.cols = f, k.strip = At::STRIP, k.width = At::WIDTH;
+    k.rows = n, k.cols = f, k.strip = At::STRIP;
     int strips = strips_of(f, At::STRIP);
     int64_t most = most_groups(strips, n, 1);
+    if (most < least_groups(a)) most = least_groups(a);
     w.up_strips = lora->outputs.part[0].rank ? strips : 0;
     k.group_rows = ((n + most - 1) / most + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     k.groups = (int)((n + k.group_rows - 1) / k.group_rows);
     w.outputs = w.product = k;
     w.outputs.cols = 2 * f, w.outputs.of_dy = true, w.outputs.lora = lora->outputs;
+    w.outputs.width = largest_rank(&lora->outputs), w.product.width = lora->product.rank;
     w.outputs.low = (const bf16 *)a->gate_up.low.data, w.outputs.ldlow = a->gate_up.low.ld;
     w.product.lora = lora->product;
     w.product.low = (const bf16 *)a->down.dlow.data, w.product.ldlow = a->down.dlow.ld;
-    size_t column = (size_t)most * At::WIDTH * sizeof(float); /* of a gradient's sums */
-    if (w.inner) w.outputs.inner = (float *)carve(c, (size_t)(2 * strips * n) * At::WIDTH * sizeof(float));
-    if (w.gradient[OUT_GATE] || w.gradient[OUT_UP]) w.outputs.gradient = (float *)carve(c, 2 * (size_t)f * column);
-    if (w.gradient[OUT_PRODUCT]) w.product.gradient = (float *)carve(c, (size_t)f * column);
+    size_t outputs = (size_t)w.outputs.width * sizeof(float), product = (size_t)w.product.width * sizeof(float);
+    if (w.inner) w.outputs.inner = (float *)carve(c, (size_t)(2 * strips * n) * outputs);
+    if (w.gradient[OUT_GATE] || w.gradient[OUT_UP])
+        w.outputs.gradient = (float *)carve(c, (size_t)(most * 2 * f) * outputs);
+    if (w.gradient[OUT_PRODUCT]) w.product.gradient = (float *)carve(c, (size_t)(most * f) * product);
     return w;
 }
 
@@ -469,7 +479,7 @@ static bool backward_together(Device *dev, const SwigluBackwardArgs *a, const Ga
     Tensor dlow = a->gate_up.dlow;
     Inner<bf16> to = {(bf16 *)dlow.data, NULL, dlow.ld, 0, 0};
     bool ok = NT > 2 && lora->product.drops
-                  ? LAUNCH(dev, err, (gated_backward_kernel<4, true>), grid, BLOCK, SHARED, w)
+                  ? LAUNCH(dev, err, (gated_backward_kernel<NT, (NT > 2)>), grid, BLOCK, SHARED, w)
                   : LAUNCH(dev, err, (gated_backward_kernel<NT, false>), grid, BLOCK, SHARED, w);
     if (ok && w.inner) ok = sum_strips(dev, w.outputs, to, err);
     if (ok && (w.gradient[OUT_GATE] || w.gradient[OUT_UP])) ok = sum_groups(dev, w.outputs, db, err);

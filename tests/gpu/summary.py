@@ -187,7 +187,8 @@ def machine_file(found, folder):
             f"memory_gib: {float(machine['memory_mib']) / 1024:.1f}", f"copy_tb_s: {top['copy_tb_s']:.3f}",
             f"matmul_tflops: {top['matmul_tflops']:.1f}"]
     rows += [f"{key}: {value:.3f}" for key, value in values.items()]
-    rows += [f"kernel_us: {known.get('kernel_us', '2.5')}", f"bus_gb_s: {known.get('bus_gb_s', '20')}"]
+    rows += [f"kernel_us: {known.get('kernel_us', '2.5')}", f"bus_gb_s: {known.get('bus_gb_s', '20')}",
+             f"block_shared_kib: {known.get('block_shared_kib', '99')}"]
     content = "# Written by make gpu-check.\n" + "\n".join(rows) + "\n"
     (folder / "machine.yaml").write_text(content)
     caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path(os.environ.get("HOME", "/")) / ".cache"

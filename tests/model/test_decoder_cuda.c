@@ -99,7 +99,52 @@ static void test_generation(void **state) {
     fixture_close(gpu);
 }
 
+static void scale_parameters(Fixture *f, float scale) {
+    for (int i = 0; i < f->params.count; i++) {
+        const Param *param = &f->params.items[i];
+        size_t size = (size_t)(param->value.rows * param->value.cols);
+        float *values = malloc(size * sizeof *values);
+        assert_non_null(values);
+        assert_ok(params_get(&f->params, i, values, &f->err), &f->err);
+        for (size_t e = 0; e < size; e++) values[e] *= scale;
+        assert_ok(params_set(&f->params, i, values, &f->err), &f->err);
+        free(values);
+    }
+}
+
+/* A session's steps take LoRA as its last prompts' pass did, recorded steps too. */
+static void test_changed_parameters(void **state) {
+    (void)state;
+    need_device();
+    enum { SLOTS = 17 };
+    Fixture *cpu = fixture_open("qwen2"), *gpu = cuda_fixture("qwen2", 16);
+    ManyPrompts on_cpu, on_gpu;
+    many_open(&on_cpu, cpu);
+    fixture_adapter(cpu);
+    many_open(&on_gpu, gpu);
+    GenerateOptions options = many_options();
+    options.temperature = 0, options.min_new = 3;
+    DecoderSession *session;
+    assert_ok(session = session_open(gpu->decoder, SLOTS, MANY_LENGTH + MANY_NEW, 0, &gpu->err), &gpu->err);
+    for (int time = 0; time < 2; time++) {
+        Generated want[MANY], got[MANY];
+        many_answers(&on_cpu, cpu, SLOTS, &options, want);
+        assert_ok(generate(session, &on_gpu.prompts, &options, got, &gpu->err), &gpu->err);
+        many_equal(want, got, 1e-3);
+        generated_free(want, MANY);
+        generated_free(got, MANY);
+        scale_parameters(cpu, 1.7f);
+        scale_parameters(gpu, 1.7f);
+    }
+    session_close(session);
+    many_close(&on_cpu, cpu);
+    many_close(&on_gpu, gpu);
+    fixture_close(cpu);
+    fixture_close(gpu);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adapters), cmocka_unit_test(test_generation)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adapters), cmocka_unit_test(test_generation),
+                                       cmocka_unit_test(test_changed_parameters)};
     return cmocka_run_group_tests_name("decoder on the CUDA device", tests, NULL, NULL);
 }

@@ -123,6 +123,8 @@ static void test_bad_machines(void **state) {
         {"attention_bias_tflops: 300", "attention_bias_tflops: 0", "attention_bias_tflops must be more than 0"},
         {"attention_bias_tflops: 300", "attention_bias_tflops: nan", "attention_bias_tflops must be more than 0"},
         {"attention_bias_tflops: 300", "attention_bias_tflops:", "nvalid"},
+        {"attention_bias_tflops: 300", "attention_bias_tflops: 300\nblock_shared_kib: -1", "block_shared_kib must be"},
+        {"attention_bias_tflops: 300", "attention_bias_tflops: 300\nblock_shared_kib: many", "nvalid"},
         {"attention_tflops: 200\n", "", "Missing required mapping field: attention_tflops"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
