@@ -67,7 +67,8 @@ bool wavlm_layout(const Wavlm *wavlm, WavlmWork *work, const WavlmLimits *limits
     work->chunk = chunk_samples(wavlm, limits);
     work->chunk_rows = chunk_rows(config, limits, work->chunk);
     if (work->chunk_rows * wavlm_stride(config) > INT32_MAX)
-        return fail(err, "encoder: a clip of %" PRId64 " samples cannot be planned for: its rows are more than %d",
+        return fail(err,
+                    "encoder: clips of up to %" PRId64 " samples cannot be planned for: their rows are more than %d",
                     limits->longest, INT32_MAX);
     /* samples, frames, for each chunk three tables of its clips, of which there is at least one, and where each
      * frame lies. */
@@ -132,8 +133,9 @@ static Packed next_table(Tables *tables, int32_t count) {
 }
 
 static const int32_t *next_index(Tables *tables, int64_t rows) {
+    const int32_t *index = tables->work->tables + tables->next;
     tables->next += rows;
-    return tables->work->tables + tables->next - rows;
+    return index;
 }
 
 /* One past the last clip of the chunk that begins with clip `first`: as many as would fit were all as long as
@@ -266,17 +268,15 @@ static bool prepare_wave(const Wavlm *wavlm, OpPass *pass, Tensor wave, Tensor i
 
 /* The whole batch's waveform to projected features in `y`. */
 static bool features(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, const WavlmBatch *batch, Packed samples,
-                     Tables *tables, Tensor y, Error *err) {
+                     Packed frames, Tables *tables, Tensor y, Error *err) {
     Tensor input = tensor_rows(work->input, 0, samples.total);
     if (!prepare_wave(wavlm, pass, tensor_rows(work->wave, 0, samples.total), input, samples, err)) return false;
-    int64_t frame = 0;
+    const int32_t *wave = samples.host, *frame = frames.host;
     for (int first = 0, end; first < batch->count; first = end) {
         end = chunk_end(work, batch, first);
-        Tensor x = tensor_rows(input, samples.host[first], samples.host[end] - samples.host[first]);
-        int64_t rows = 0;
-        for (int c = first; c < end; c++) rows += wavlm_frames(&wavlm->config, samples.host[c + 1] - samples.host[c]);
-        if (!conv_chunk(wavlm, work, pass, x, end - first, tables, tensor_rows(y, frame, rows), err)) return false;
-        frame += rows;
+        Tensor x = tensor_rows(input, wave[first], wave[end] - wave[first]);
+        Tensor to = tensor_rows(y, frame[first], frame[end] - frame[first]);
+        if (!conv_chunk(wavlm, work, pass, x, end - first, tables, to, err)) return false;
     }
     return true;
 }
@@ -354,7 +354,7 @@ static bool forward(const Wavlm *wavlm, const WavlmWork *work, OpPass *pass, con
     Packed samples = next_table(&tables, batch->count), frames = next_table(&tables, batch->count);
     const int64_t n = frames.total;
     Tensor projected = tensor_rows(work->attended, 0, n), x = state_of(work, states, 0, n);
-    if (!features(wavlm, work, pass, batch, samples, &tables, projected, err) ||
+    if (!features(wavlm, work, pass, batch, samples, frames, &tables, projected, err) ||
         !positions(wavlm, pass, frames, projected, x, err))
         return false;
     for (int i = 0; i < config->layers; i++) {
@@ -389,12 +389,21 @@ static bool note_batch(const Wavlm *wavlm, WavlmWork *work, const WavlmBatch *ba
     return forward(wavlm, work, pass, batch, NULL, err);
 }
 
+/* A waveform's scratch is of all samples and all clips, which no batch of equal clips may come to. */
+static bool note_wave(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, Error *err) {
+    Packed samples = {.count = (int32_t)work->limits.clips, .total = work->limits.samples};
+    samples.longest = work->limits.longest;
+    return prepare_wave(wavlm, pass, tensor_rows(work->wave, 0, samples.total),
+                        tensor_rows(work->input, 0, samples.total), samples, err);
+}
+
 /* The scratch of the longest clips there may be, of the most, and of chunks of any number of clips. */
 static bool note_batches(const Wavlm *wavlm, WavlmWork *work, OpPass *pass, int64_t *start, Error *err) {
     const WavlmLimits *limits = &work->limits;
     const int64_t field = wavlm_receptive_field(&wavlm->config);
     const int64_t share = limits->samples / limits->clips > field ? limits->samples / limits->clips : field;
     WavlmBatch batch = {0};
+    if (!note_wave(wavlm, work, pass, err)) return false;
     write_equal(wavlm, limits, limits->longest, &batch, start);
     if (!note_batch(wavlm, work, &batch, pass, err)) return false;
     write_equal(wavlm, limits, share < limits->longest ? share : limits->longest, &batch, start);

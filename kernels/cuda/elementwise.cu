@@ -315,6 +315,7 @@ template <typename T, int WIDTH> static bool drop_rows(Device *dev, const Dropou
 
 extern "C" bool cuda_dropout(Device *dev, const DropoutArgs *a, Error *err) {
     if (a->dropout.p == 0.0f) return copy(dev, err, "dropout", a->x, a->y);
+    /* Vectors of fours are counted in 31 bits, the last threads' beyond the end too (Divider). */
     bool vectors = rows_vectors(a->x) && rows_vectors(a->y) && a->x.rows * a->x.cols / 4 <= INT32_MAX - DROPS * THREADS;
     if (vectors && a->x.rows && a->x.cols)
         return dev->dtype == DTYPE_BF16 ? drop_rows<bf16, 8>(dev, a, err) : drop_rows<float, 4>(dev, a, err);

@@ -1,4 +1,4 @@
-/* The functions that activations and gates are made of, as kernels/cpu/vec.h has them. */
+/* The functions that activations and gates are made of. */
 #ifndef SEMOLLM_KERNELS_CUDA_FUNCTIONS_CUH
 #define SEMOLLM_KERNELS_CUDA_FUNCTIONS_CUH
 
@@ -30,7 +30,7 @@ static __device__ __forceinline__ float erf_fast(float x) {
     return z * p * reciprocal_fast(q);
 }
 
-/* x·Φ(x) within 3e-7·|x| by one special function: Φ(-z) is 2 to the power of a polynomial in z, fitted on 0..6 so that
+/* x·Φ(x) of a finite x within 3e-7·|x| by one special function: Φ(-z) is 2 to the power of a polynomial in z, fitted on 0..6 so that
  * the greatest error of Φ is least. From there to 15 it goes on falling, and further on would rise again. */
 static __device__ __forceinline__ float gelu(float x) {
     float z = fminf(fabsf(x), 15.0f), p = 1.91739400e-05f;

@@ -185,7 +185,7 @@ static cublasStatus_t enqueue(const Device *dev, const CudaGemm *g, const Proble
 /* ---- choosing ---- */
 
 /* Numbers of tokens differ from batch to batch: what is chosen for one serves those near it, 256 more or less, or of
- * very many (the encoder's convolutions) one in a hundred. */
+ * very many (the encoder's convolutions) one or two in a hundred. */
 static int64_t bucket(int64_t tokens) {
     int64_t power = 1;
     while (power < tokens) power *= 2;

@@ -2,6 +2,7 @@
  * to 256 columns, eight to a lane; slices past a short segment's end have nothing to do. Sums are made in an
  * order that depends on the sizes alone. */
 #include "kernels/cuda/eight.cuh"
+#include "kernels/cuda/rows.cuh"
 
 enum { COLUMNS = 256, WARPS = 8, THREADS = 32 * WARPS };
 
@@ -212,7 +213,7 @@ template <typename T> struct WaveNorm {
     const int32_t *segments;
     float *moments; /* mean, square of each slice */
     int64_t x_ld, y_ld;
-    int slices, fours; /* of the longest segment: slices; those of whole fours */
+    int slices, fours; /* blocks to a segment: of the moments; of what is written, from a whole four on */
     bool whole;        /* x and y are without gaps and begin at 16 bytes */
 };
 
@@ -283,22 +284,11 @@ static __device__ __forceinline__ void take_fours(float x[WAVE_FOURS][4], const 
 #pragma unroll
     for (int i = 0; i < WAVE_FOURS; i++) {
         int64_t r = wave_four(s, i);
-        if (a.whole && wave_whole(s, r)) {
-            uint4 raw = load16(a.x + r);
-            x[i][0] = bits_float(raw.x), x[i][1] = bits_float(raw.y);
-            x[i][2] = bits_float(raw.z), x[i][3] = bits_float(raw.w);
-        } else {
+        if (a.whole && wave_whole(s, r))
+            load4(x[i], a.x + r);
+        else
             for (int e = 0; e < 4; e++) x[i][e] = wave_has(s, r + e) ? a.x[(r + e) * a.x_ld] : 0.0f;
-        }
     }
-}
-
-static __device__ __forceinline__ void put_four(bf16 *to, const float v[4]) {
-    *(uint64_t *)to = (uint64_t)pack_bf16(v[2], v[3]) << 32 | pack_bf16(v[0], v[1]);
-}
-
-static __device__ __forceinline__ void put_four(float *to, const float v[4]) {
-    store16(to, make_uint4(float_bits(v[0]), float_bits(v[1]), float_bits(v[2]), float_bits(v[3])));
 }
 
 template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(WaveNorm<T> a) {
@@ -314,7 +304,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) wave_apply(Wave
         int64_t r = wave_four(s, i);
         for (int e = 0; e < 4; e++) x[i][e] = (x[i][e] - mean) * rstd;
         if (a.whole && wave_whole(s, r)) {
-            put_four(a.y + r, x[i]);
+            store4(a.y + r, x[i]);
         } else {
             for (int e = 0; e < 4; e++)
                 if (wave_has(s, r + e)) a.y[(r + e) * a.y_ld] = from_float<T>(x[i][e]);

@@ -128,7 +128,7 @@ static void add_up(Planned *planned, const Device *dev, const Arguments *a) {
                                 .attention = 72e12 * a->matmul / 798,
                                 .attention_bias = 162e12 * a->matmul / 798,
                                 .attention_backward = 63e12 * a->matmul / 798,
-                                .convolution = 379e12 * a->matmul / 798,
+                                .convolution = 372e12 * a->matmul / 798,
                                 .kernel = 2.5e-6};
     size_t count;
     const PlannedWork *work = plan_work(dev, &count);

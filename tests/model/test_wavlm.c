@@ -317,11 +317,48 @@ static void test_shapes(void **state) {
     check_shape("layer", "[16]", "[40]", "[16]");
 }
 
+/* More clips than go through the convolutions together, some as short as can be: each as if alone. */
+static void check_many(const char *variant) {
+    enum { CLIPS = 150 };
+    Bench b;
+    int64_t start[CLIPS + 1], lengths[CLIPS], frames = 0, frame = 0;
+    open_variant(&b, variant);
+    const int64_t hidden = b.wavlm.config.hidden, field = wavlm_receptive_field(&b.wavlm.config);
+    for (int c = 0; c < CLIPS; c++) {
+        lengths[c] = field + (c % 3 ? c * 37 % 3000 : 0);
+        frames += wavlm_frames(&b.wavlm.config, lengths[c]);
+    }
+    float *wave = draw_waves(lengths, CLIPS, true, start);
+    bench_plan(&b, CLIPS, start[CLIPS], field + 3000);
+    for (int i = 0; i < 2; i++) memset(b.work.conv[i].data, 0xff, (size_t)b.work.conv[i].cols * sizeof(float));
+    WavlmBatch all = {.count = CLIPS, .start = start, .wave = wave};
+    float *packed = run_states(&b, &all, frames);
+    for (int c = 0; c < CLIPS; c++) {
+        int64_t own = wavlm_frames(&b.wavlm.config, lengths[c]), last = b.wavlm.config.layers;
+        WavlmBatch one = {.count = 1, .start = start + c, .wave = wave};
+        float *alone = run_states(&b, &one, own);
+        /* where a window lies in its product, and how many it has, rounds a little differently */
+        assert_near(packed + (last * frames + frame) * hidden, alone + last * own * hidden, (size_t)(own * hidden),
+                    1e-5, "packed against alone");
+        frame += own;
+        free(alone);
+    }
+    free(packed);
+    free(wave);
+    bench_close(&b);
+}
+
+static void test_many(void **state) {
+    (void)state;
+    check_many("tiny");
+    check_many("base");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base),       cmocka_unit_test(test_large),    cmocka_unit_test(test_odd),
         cmocka_unit_test(test_tiny),       cmocka_unit_test(test_prefixed), cmocka_unit_test(test_full_base),
-        cmocka_unit_test(test_full_large), cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_full_large), cmocka_unit_test(test_shapes),   cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, test_cleanup);
 }
