@@ -2,6 +2,7 @@
  * generated. With EMU_GUARD=1 the emulator's memory is out of the host's reach, as a GPU's is. */
 #include "tests/train/tiny.h"
 
+#include "model/wavlm.h"
 #include "tests/quiet.h"
 #include "train/loop.h"
 
@@ -278,10 +279,37 @@ static void test_choices(void **state) {
     }
 }
 
+/* ---- the encoder alone ---- */
+
+/* Clips that no plan of equal ones comes to: their samples all the same fill what was planned for. */
+static void test_encoder_alone(void **state) {
+    (void)state;
+    need_device();
+    Error err = {0};
+    static float wave[16384];
+    const int64_t start[] = {0, 5000, 10000, 16384};
+    const WavlmBatch batch = {.count = 3, .start = start, .wave = wave};
+    const WavlmLimits limits = {.clips = 3, .samples = 16384, .longest = 16384};
+    for (int i = 0; i < 16384; i++) wave[i] = (float)(i % 97) / 97;
+    Wavlm wavlm;
+    WavlmWork work = {0};
+    Arena arena = {.name = "encoder"};
+    Device *dev = device_open(DEVICE_CUDA, 1, &err);
+    assert_ok(dev, &err);
+    assert_ok(wavlm_open_drawn(&wavlm, dev, "tests/fixtures/wavlm/large", TOGGLE_ON, 5, &err), &err);
+    assert_ok(wavlm_plan(&wavlm, &work, &limits, &arena, &err), &err);
+    assert_ok(wavlm_forward(&wavlm, &work, &batch, NULL, &err) && device_wait(dev, &err), &err);
+    wavlm_work_free(&work);
+    wavlm_close(&wavlm);
+    device_free(dev, arena.base);
+    arena_free(&arena);
+    device_close(dev);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choices),   cmocka_unit_test(test_losses),     cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_generation), cmocka_unit_test(test_encoder_alone),
     };
     return cmocka_run_group_tests(tests, setup, test_cleanup);
 }
