@@ -96,6 +96,19 @@ static __device__ __forceinline__ float small_at(const Walk<T> &k, const Strip &
     return k.of_dy ? p.scale * p.b[(c - p.output) * p.ldb + j] : p.a[(j - p.first) * p.lda + c];
 }
 
+/* 16 rows of a small operand as the right side of products that sum over rows; `row` is the lane's own, of the first
+ * sixteen lanes and again of the others. */
+template <int NT>
+static __device__ __forceinline__ void load_small_rows(uint32_t (*b)[2], const char *row, int lane) {
+#pragma unroll
+    for (int pair = 0; pair < NT / 2; pair++) {
+        uint32_t both[4];
+        load_matrix_x4_transposed(both, row + 16 * (2 * pair + lane / 16));
+        b[2 * pair][0] = both[0], b[2 * pair][1] = both[1];
+        b[2 * pair + 1][0] = both[2], b[2 * pair + 1][1] = both[3];
+    }
+}
+
 /* ---- where inner rows go ---- */
 
 template <typename T>

@@ -189,13 +189,7 @@ static __device__ __forceinline__ void put_inner(const GatedWalk &a, const float
 template <int NT>
 static __device__ __forceinline__ void gradient_tile(const char *tile, const char *low, float (*sum)[NT][4], int lane) {
     uint32_t b[NT][2], a[4];
-#pragma unroll
-    for (int pair = 0; pair < NT / 2; pair++) {
-        uint32_t both[4];
-        load_matrix_x4_transposed(both, low + lane % 16 * Backward<NT>::LOW_ROW + 16 * (2 * pair + lane / 16));
-        b[2 * pair][0] = both[0], b[2 * pair][1] = both[1];
-        b[2 * pair + 1][0] = both[2], b[2 * pair + 1][1] = both[3];
-    }
+    load_small_rows<NT>(b, low + lane % 16 * Backward<NT>::LOW_ROW, lane);
 #pragma unroll
     for (int mt = 0; mt < 2; mt++) {
         load_matrix_x4_transposed(a, tile + tile_at(lane % 8 + lane / 16 * 8, 2 * mt + lane / 8 % 2));

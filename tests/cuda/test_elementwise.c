@@ -14,14 +14,6 @@ static const Shape SHAPES[] = {
 
 enum { SHAPE_COUNT = sizeof SHAPES / sizeof *SHAPES };
 
-/* One rounding to bf16, which may fall either way where the two results lie about a tie. */
-static void expect_rounded(Twin *t, const char *what, Pair p) {
-    if (t->dtype == DTYPE_BF16)
-        expect_twin(t, what, p, 0x1p-8, 1e-6);
-    else
-        expect_twin(t, what, p, 3e-6, 1e-6);
-}
-
 static Pair of_shape(Twin *t, const Shape *s, float scale) {
     return pair_scaled(t, t->dtype, s->n, s->d, s->pad, scale);
 }

@@ -29,7 +29,7 @@ static const Case CASES[] = {
 /* bf16 rounds once: 2⁻⁹, and once more where the two sums fall on either side of a tie. GELU, a bias and what is added
  * to act on numbers (here under 16) that were rounded before: where they come after the product's own epilogue, and in
  * some of cuBLASLt's algorithms for odd sizes. */
-static void expect_rounded(Twin *t, Pair c, const Case *p) {
+static void expect_product(Twin *t, Pair c, const Case *p) {
     bool after_gelu = p->act == ACT_GELU;
     if (t->dtype == DTYPE_F32)
         expect_twin(t, "c", c, 1e-6, ABSOLUTE);
@@ -62,7 +62,7 @@ static void matmul_case(const Case *p, DType dtype) {
                .beta = p->beta,
                .act = p->act});
     TWIN_RUN(&t, matmul, a);
-    expect_rounded(&t, c, p);
+    expect_product(&t, c, p);
     twin_close(&t);
 }
 

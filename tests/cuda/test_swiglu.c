@@ -27,14 +27,6 @@ static const Case CASES[] = {{1, 1, 0, 0, false, 0, 0, 0, 0},         {3, 17, 2,
 
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 
-/* One rounding to bf16, which may fall either way where the two results lie about a tie. */
-static void expect_rounded(Twin *t, const char *what, Pair p) {
-    if (t->dtype == DTYPE_BF16)
-        expect_twin(t, what, p, 0x1p-8, 1e-6);
-    else
-        expect_twin(t, what, p, 3e-6, 1e-6);
-}
-
 /* Sums of products of which one side was rounded to bf16 anew, as was the weight, and the sum itself: a share of the
  * numbers' size. */
 static void expect_sums(Twin *t, const char *what, Pair p) {

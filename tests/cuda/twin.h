@@ -333,6 +333,14 @@ static inline void expect_twin(Twin *t, const char *what, Pair p, double relativ
         }
 }
 
+/* One rounding to bf16, which may fall either way where the two results lie about a tie. */
+static inline void expect_rounded(Twin *t, const char *what, Pair p) {
+    if (t->dtype == DTYPE_BF16)
+        expect_twin(t, what, p, 0x1p-8, 1e-6);
+    else
+        expect_twin(t, what, p, 3e-6, 1e-6);
+}
+
 /* ‖gpu - cpu‖ <= relative · ‖cpu‖: for sums whose terms cancel. */
 static inline void expect_twin_norm(Twin *t, const char *what, Pair p, double relative) {
     double off = 0.0, size = 0.0;
