@@ -45,6 +45,27 @@ static void test_cross_entropy(void **state) {
     }
 }
 
+/* Beside logits that are all far below 0 whatever is read past a row's end would be most of the sum. */
+static void test_low_logits(void **state) {
+    (void)state;
+    static const int VOCABS[] = {264, 4104, 41000, 41001, 180008};
+    for (size_t i = 0; i < 2 * sizeof VOCABS / sizeof *VOCABS; i++) {
+        Twin t;
+        twin_open(&t, i % 2 ? DTYPE_F32 : DTYPE_BF16, 37);
+        int vocab = VOCABS[i / 2];
+        Pair logits = pair(&t, 1, vocab, 0), row_loss = pair32(&t, 1, 1, 0);
+        float *values = twin_host(&t, (size_t)vocab * sizeof *values);
+        for (int c = 0; c < vocab; c++) values[c] = twin_draw(&t) - 40.0f;
+        pair_set(&t, logits, values);
+        Table target = random_table(&t, 1, (uint32_t)vocab);
+        TWIN_ARGS(CrossEntropyArgs, a,
+                  {.logits = logits.on[on], .target = target.on[on], .scale = 1.0f, .row_loss = row_loss.on[on]});
+        TWIN_RUN(&t, cross_entropy, a);
+        expect_twin(&t, "loss", row_loss, 3e-6, 3e-6);
+        twin_close(&t);
+    }
+}
+
 /* The CPU device names a target that is no token, the loss here says it by NaN; and so it does for logits that are
  * none. */
 static void test_no_loss(void **state) {
@@ -254,8 +275,13 @@ static void test_adamw_skips(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cross_entropy),    cmocka_unit_test(test_no_loss),     cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_greedy_of_equals), cmocka_unit_test(test_sum_squares), cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_low_logits),
+        cmocka_unit_test(test_no_loss),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_greedy_of_equals),
+        cmocka_unit_test(test_sum_squares),
+        cmocka_unit_test(test_adamw),
         cmocka_unit_test(test_adamw_skips),
     };
     return cmocka_run_group_tests_name("cuda loss", tests, NULL, NULL);
