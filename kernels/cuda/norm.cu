@@ -118,6 +118,23 @@ static __device__ __forceinline__ void column8(float v[8], const float *from, in
     unpack8(v, stored);
 }
 
+/* Parameters of wide rows of floats stay where they are: both would not fit every GPU's shared memory. */
+template <typename T, bool WIDE> static __host__ __device__ constexpr bool norm_staged(void) {
+    return !WIDE || sizeof(T) == 2;
+}
+
+template <typename T, bool WIDE>
+static __device__ __forceinline__ void parameters8(float v[8], const typename NormColumn<T, WIDE>::Type *staged,
+                                                   const T *from, int octet, const NormShape &s, bool whole) {
+    if (norm_staged<T, WIDE>()) {
+        column8(v, staged, octet, s);
+        return;
+    }
+    Eight<T> stored;
+    take8(stored, from + 8 * octet, s.width - 8 * octet, whole);
+    unpack8(v, stored);
+}
+
 /* Over a block's threads. Two sums that follow one another have rooms of their own, and each needs one barrier: who
  * writes a room again has passed the other's. */
 enum { SUM_ROOM = NORM_THREADS / 32 };
@@ -196,8 +213,8 @@ static __device__ __forceinline__ void norm_part(float s[CHUNKS][8], const NormF
         int octet = p.lane + i * lanes;
         if (8 * octet >= shape.width) continue;
         float scale[8], shift[8];
-        column8(scale, gamma, octet, shape);
-        if (CENTRED) column8(shift, beta, octet, shape);
+        parameters8<T, WIDE>(scale, gamma, a.gamma, octet, shape, whole);
+        if (CENTRED) parameters8<T, WIDE>(shift, beta, a.beta, octet, shape, whole);
         for (int e = 0; e < 8; e++) s[i][e] = s[i][e] * rstd * scale[e] + (CENTRED ? shift[e] : 0.0f);
         if (MODE == NORM_ANY || MODE == NORM_GELU) activate8(s[i], MODE == NORM_GELU ? ACT_GELU : a.act);
         put8(y + 8 * i * lanes, s[i], shape.width - 8 * octet, whole);
@@ -226,8 +243,10 @@ __global__ void __launch_bounds__(WIDE ? NORM_THREADS : NARROW_THREADS,
     Column *gamma = (Column *)(shared_memory() + NORM_PARTIAL), *beta = gamma + 8 * norm_octets(shape);
     Eight<T> ahead[CHUNKS];
     if (AHEAD) norm_fetch<T, CHUNKS, WIDE, MODE>(ahead, a, norm_place(shape, 0));
-    stage_parameters(gamma, a.gamma, shape, MODE != NORM_ANY || shape.whole);
-    if (CENTRED) stage_parameters(beta, a.beta, shape, MODE != NORM_ANY || shape.whole);
+    if (norm_staged<T, WIDE>()) {
+        stage_parameters(gamma, a.gamma, shape, MODE != NORM_ANY || shape.whole);
+        if (CENTRED) stage_parameters(beta, a.beta, shape, MODE != NORM_ANY || shape.whole);
+    }
     copy_async_commit();
     copy_async_wait<0>();
     __syncthreads();
@@ -415,10 +434,12 @@ template <typename T, bool CENTRED, int MODE> static bool launch_forward(Device 
     NormShape &s = a.shape;
     bool wide = s.lanes > 32;
     int blocks = forward_threads<T>(s.chunks, CENTRED, wide, MODE) / s.threads;
+    bool staged = wide ? norm_staged<T, true>() : norm_staged<T, false>();
+    size_t shared = norm_shared(s, staged ? CENTRED ? 2 : 1 : 0, wide ? sizeof(T) : sizeof(float));
     uint32_t at_once = (uint32_t)(dev->cuda->processors * (blocks > 0 ? blocks : 1) * s.together);
     s.repeat = (int)((s.parts + at_once - 1) / at_once);
     return launch(dev, err, CENTRED ? "layer_norm" : "rms_norm", forward_kernel<T, CENTRED, MODE>(s), norm_grid(s),
-                  dim3(s.threads), norm_shared(s, CENTRED ? 2 : 1, wide ? sizeof(T) : sizeof(float)), a);
+                  dim3(s.threads), shared, a);
 }
 
 template <typename T, bool CENTRED> static bool run_forward(Device *dev, const NormForward<T> &a, Error *err) {
