@@ -184,6 +184,10 @@ static __device__ __forceinline__ void store8(float *to, const float v[8]) {
     }
 }
 
+/* What stands before is issued before what stands after, where nvcc would put reads behind the work that does not wait
+ * for them. A warp's barrier does that for next to nothing; no result depends on it. For whole warps. */
+#define ISSUE_FIRST() __syncwarp()
+
 /* ---- sums over a warp and a block, the same in every lane or thread ---- */
 
 static __device__ __forceinline__ float warp_sum(float x) {

@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(THREADS, 2) mix_dots_kernel(const Mix m, float
 #pragma unroll 2
         for (int i = 0; i + 1 < m.count; i++) {
             take_state(next, m, i + 1, row, vector);
-            __syncwarp(); /* or nvcc would put the reads after the products */
+            ISSUE_FIRST(); /* the reads before the products */
             sums[i * THREADS] += products<T, WIDTH>(dy, state);
 #pragma unroll
             for (int k = 0; k < KEPT; k++) state[k] = next[k];

@@ -43,7 +43,7 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) rope
 #pragma unroll
     for (int t = 0; t < TOGETHER; t++)
         if (group + t * r.groups < heads) take(raw[t][0], x + t * step), take(raw[t][1], x + t * step + r.half);
-    __syncwarp(); /* or nvcc would put some of the table's reads, and the wait for the position, before x's */
+    ISSUE_FIRST(); /* x's reads before the table's, which wait for the position */
     float cosine[WIDTH], sine[WIDTH];
     angles<WIDTH>(r, position, c, cosine, sine);
 #pragma unroll
