@@ -143,7 +143,8 @@ static void forward_case(const Case *p, DType dtype, bool known) {
     expect_size(&t, "y", y);
     if (p->residual == APART) expect_twin(&t, "residual", residual, 0.0, 0.0);
     expect_size(&t, "low", low);
-    if (tail && rank && p->residual != ITSELF) { /* said to be kept, the tail is not packed anew: B may be anything */
+    /* Said to be kept, the tail is not packed anew: B may be anything. */
+    if (tail && rank && p->residual != ITSELF && p->n < 40) {
         for (int i = 0; i < LINEAR_PARTS; i++) {
             a[GPU].tail_kept = true;
             if (p->ranks[i]) a[GPU].lora[i].b.data = of.db[i].on[GPU].data;
@@ -208,7 +209,7 @@ static void test_forward(void **state) {
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         forward_case(&CASES[i], DTYPE_BF16, false);
         forward_case(&CASES[i], DTYPE_F32, false);
-        if (sum_of(CASES[i].ranks)) forward_case(&CASES[i], i % 3 ? DTYPE_BF16 : DTYPE_F32, true);
+        if (sum_of(CASES[i].ranks) && i % 2) forward_case(&CASES[i], i % 3 ? DTYPE_BF16 : DTYPE_F32, true);
     }
 }
 
@@ -224,8 +225,9 @@ static void test_backward(void **state) {
         if (CASES[i].ranks[2])
             backward_case(&CASES[i], DTYPE_BF16, (Wanted){.dx = true, .lora = true, .parts_without = 2});
         DType some = i % 3 ? DTYPE_BF16 : DTYPE_F32;
-        backward_case(&CASES[i], some, (Wanted){.dx = i % 2, .lora = true, .dlow = true});
-        backward_case(&CASES[i], some, (Wanted){.dx = true, .lora = i % 2, .dlow = true, .dlow_known = true});
+        bool known = i % 2, gradients = i % 4 < 2 || !known;
+        backward_case(&CASES[i], some,
+                      (Wanted){.dx = i % 4 != 0, .lora = gradients, .dlow = true, .dlow_known = known});
     }
 }
 
