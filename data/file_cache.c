@@ -185,15 +185,16 @@ static int open_whole(const Getting *getting) {
 }
 
 /* With the cache locked: makes room, and a part as long as it will be, whose lock is held. *fd stays -1 where that has
- * to wait: another fetches this file, or too much else. */
-static bool begin_part(const Getting *getting, int *fd, Error *err) {
+ * to wait: another fetches this file, or too much else; and where the file has come, which *whole then is. */
+static bool begin_part(const Getting *getting, int *whole, int *fd, Error *err) {
     int part = open(getting->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (part < 0) return fail(err, "%s: cannot be created: %s", getting->part, strerror(errno));
     bool made = false, ok = true;
     /* What was opened may by now be the whole file under its own name. */
     if (flock(part, LOCK_EX | LOCK_NB) == 0 && same_file(getting->part, part)) {
         ok = ftruncate(part, 0) == 0 || fail(err, "%s: cannot be written: %s", getting->part, strerror(errno));
-        ok = ok && make_room(getting->cache, getting->item->bytes, &made, err);
+        if (ok) *whole = open_whole(getting); /* another's part may have become it just before this one was made */
+        if (ok && *whole < 0) ok = make_room(getting->cache, getting->item->bytes, &made, err);
         if (ok && made && ftruncate(part, getting->item->bytes) != 0)
             ok = fail(err, "%s: cannot be made %lld bytes long: %s", getting->part, (long long)getting->item->bytes,
                       strerror(errno));
@@ -212,7 +213,7 @@ static bool begin(const Getting *getting, int *whole, int *part, Error *err) {
     *part = -1;
     *whole = open_whole(getting); /* it may have come while the lock was waited for */
     char *folder = *whole < 0 ? path_folder(getting->path, err) : NULL;
-    bool ok = *whole >= 0 || (folder && folder_make(folder, err) && begin_part(getting, part, err));
+    bool ok = *whole >= 0 || (folder && folder_make(folder, err) && begin_part(getting, whole, part, err));
     free(folder);
     close(lock);
     return ok;
