@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -257,11 +258,14 @@ static void test_threads(void **state) {
     file_cache_close(&small);
 }
 
+/* With the cache locked: else one file may be counted, then be removed, then what took its place be counted too. */
 static int64_t bytes_in(const FileCache *cache) {
     Names names;
     struct stat status;
     int64_t sum = 0;
-    char *folder = path_join(cache->folder, GROUP, NULL);
+    char *folder = path_join(cache->folder, GROUP, NULL), *lock = path_join(cache->folder, "lock", NULL);
+    int locked = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_true(locked >= 0 && flock(locked, LOCK_EX) == 0);
     if (folder_list(folder, &names, NULL)) {
         for (size_t i = 0; i < names.count; i++) {
             char *path = path_join(folder, names.items[i], NULL);
@@ -270,6 +274,8 @@ static int64_t bytes_in(const FileCache *cache) {
         }
         names_free(&names);
     }
+    close(locked);
+    free(lock);
     free(folder);
     return sum;
 }
