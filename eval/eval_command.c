@@ -84,7 +84,8 @@ static bool check_ranges(const EvalArguments *a, Error *err) {
     if (!a->out) return fail_usage(err, "eval: -o DIR says where to write");
     if (a->max_new < 1 || a->max_new > 4096) return fail_usage(err, "eval: --max-new must lie between 1 and 4096");
     if (a->beams < 1 || a->beams > 64) return fail_usage(err, "eval: --beams must lie between 1 and 64");
-    if (a->clips < 0 || a->clips > 1024) return fail_usage(err, "eval: --clips must lie between 1 and 1024");
+    if (a->clips < 0 || a->clips > 1024)
+        return fail_usage(err, "eval: --clips must lie between 0 (as many as suit the device) and 1024");
     if (a->limit < 0) return fail_usage(err, "eval: --limit must not be negative");
     if (!(a->temperature >= 0)) return fail_usage(err, "eval: --temperature must not be negative");
     if (!(a->top_p > 0 && a->top_p <= 1)) return fail_usage(err, "eval: --top-p must lie in (0, 1]");

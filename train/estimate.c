@@ -94,7 +94,8 @@ static bool open_model(Estimate *e, Error *err) {
     SpeechLlmConfig config = config_model(run->config);
     config.drawn = true;
     run->dev = device_open_plan(DEVICE_CUDA, DTYPE_BF16, err);
-    if (run->dev) plan_block_shared(run->dev, machine_block_shared(e->machine));
+    const double *shared = e->machine->block_shared_kib;
+    if (run->dev && shared) plan_block_shared(run->dev, (size_t)(*shared * 1024));
     if (run->dev) run->model = speech_llm_open(run->dev, &config, err);
     if (!run->model) return false;
     SpeechLlmMemory memory = speech_llm_memory(run->model);

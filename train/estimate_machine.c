@@ -56,12 +56,6 @@ double machine_attention_bias(const Machine *machine) {
     return machine->attention_bias_tflops ? *machine->attention_bias_tflops : machine->attention_tflops;
 }
 
-static double shared_kib(const Machine *machine) {
-    return machine->block_shared_kib ? *machine->block_shared_kib : 227;
-}
-
-size_t machine_block_shared(const Machine *machine) { return (size_t)(shared_kib(machine) * 1024); }
-
 static bool check(const Machine *machine, const char *path, Error *err) {
     const struct {
         const char *key;
@@ -77,7 +71,7 @@ static bool check(const Machine *machine, const char *path, Error *err) {
                    {"convolution_tflops", machine->convolution_tflops, 1e7},
                    {"kernel_us", machine->kernel_us, 1e6},
                    {"bus_gb_s", machine->bus_gb_s, 1e6},
-                   {"block_shared_kib", shared_kib(machine), 1e4}};
+                   {"block_shared_kib", machine->block_shared_kib ? *machine->block_shared_kib : 1, 1e4}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!(numbers[i].value > 0 && numbers[i].value <= numbers[i].most))
             return fail_usage(err, "%s: %s must be more than 0 and at most %g, found %g", path, numbers[i].key,

@@ -13,7 +13,7 @@ typedef struct Machine {
     double convolution_tflops;
     double kernel_us;         /* the shortest kernel */
     double bus_gb_s;          /* of an all-reduce */
-    double *block_shared_kib; /* of a block's shared memory at most; null in files that do not say: 227 */
+    double *block_shared_kib; /* of a block's shared memory at most; null in files that do not say */
 } Machine;
 
 /* `name`: a path, or NAME of the first there is: what gpu-check has measured on this machine
@@ -21,7 +21,6 @@ typedef struct Machine {
  * freed) tells which. */
 Machine *machine_read(const char *name, char **path, Error *err);
 double machine_attention_bias(const Machine *machine); /* attention_bias_tflops, or what stands for it */
-size_t machine_block_shared(const Machine *machine);   /* bytes */
 void machine_free(Machine *machine);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "kernels/tensor.h"
 
 /* c = alpha · op(a)·op(b) + beta · c, row-major; beta 0 does not read c. */
 typedef struct Gemm {
@@ -20,6 +21,9 @@ typedef struct Gemm {
 
 /* With the threads of the device, or in a parallel region with the calling thread alone. */
 bool gemm(const Gemm *g, Error *err);
+
+/* The same of F32 tensors (matmul.c). */
+bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c, Error *err);
 
 /* A product of blocks that lie in the calling thread's cache. Element (i, k) of a is
  * a[i·a_row + k·a_col], so that a may be transposed or a view of overlapping rows. Rows of b and c are

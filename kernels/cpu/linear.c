@@ -1,5 +1,6 @@
 /* Linear layers with LoRA, forward and backward. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/lora.h"
 #include "kernels/cpu/rows.h"
 

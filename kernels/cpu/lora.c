@@ -4,23 +4,6 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/rows.h"
 
-bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c, Error *err) {
-    Gemm g = {.transpose_a = transpose_a,
-              .transpose_b = transpose_b,
-              .m = c.rows,
-              .n = c.cols,
-              .k = transpose_a ? a.rows : a.cols,
-              .alpha = alpha,
-              .beta = beta,
-              .a = floats(a),
-              .lda = a.ld,
-              .b = floats(b),
-              .ldb = b.ld,
-              .c = floats(c),
-              .ldc = c.ld};
-    return gemm(&g, err);
-}
-
 bool lora_drops(const Lora *lora) { return tensor_present(lora->a) && lora->dropout.p > 0.0f; }
 
 Lora lora_from_row(const Lora *lora, int64_t first) {

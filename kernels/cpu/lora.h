@@ -5,9 +5,6 @@
 
 #include "kernels/ops.h"
 
-/* c = alpha · op(a)·op(b) + beta · c. */
-bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c, Error *err);
-
 bool lora_drops(const Lora *lora);
 
 Lora lora_from_row(const Lora *lora, int64_t first); /* as the rows from `first` on see it */

@@ -2,23 +2,28 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/rows.h"
 
+bool multiply(Tensor a, bool transpose_a, Tensor b, bool transpose_b, float alpha, float beta, Tensor c, Error *err) {
+    Gemm g = {.transpose_a = transpose_a,
+              .transpose_b = transpose_b,
+              .m = c.rows,
+              .n = c.cols,
+              .k = transpose_a ? a.rows : a.cols,
+              .alpha = alpha,
+              .beta = beta,
+              .a = floats(a),
+              .lda = a.ld,
+              .b = floats(b),
+              .ldb = b.ld,
+              .c = floats(c),
+              .ldc = c.ld};
+    return gemm(&g, err);
+}
+
 bool cpu_matmul(Device *dev, const MatmulArgs *a, Error *err) {
     (void)dev;
-    int64_t m = a->c.rows, n = a->c.cols, k = a->transpose_a ? a->a.rows : a->a.cols;
-    Gemm g = {.transpose_a = a->transpose_a,
-              .transpose_b = a->transpose_b,
-              .m = m,
-              .n = n,
-              .k = k,
-              .alpha = a->alpha,
-              .beta = a->beta,
-              .a = floats(a->a),
-              .b = floats(a->b),
-              .c = floats(a->c),
-              .lda = a->a.ld,
-              .ldb = a->b.ld,
-              .ldc = a->c.ld};
-    if (!gemm(&g, err)) return fail_in(err, "matmul");
+    int64_t m = a->c.rows, n = a->c.cols;
+    if (!multiply(a->a, a->transpose_a, a->b, a->transpose_b, a->alpha, a->beta, a->c, err))
+        return fail_in(err, "matmul");
     const float *bias = floats(a->bias);
     if (!bias && a->act == ACT_NONE) return true;
 #pragma omp parallel for schedule(static) if (m * n > PARALLEL_FROM)
